@@ -1,0 +1,17 @@
+{#- Row-level security for the tables dbt builds, the same rule as models/rls.py has for the spine. -#}
+{% macro protect_rows(relation) -%}
+  {%- if model.config.materialized != "view" -%}
+  {%- set pinned = "nullif(current_setting('app.tenant_id', true), '')::uuid" -%}
+  {%- set readers = "revenue_member, revenue_analyst" if relation.schema.endswith("analytics") else "revenue_analyst" -%}
+  alter table {{ relation }} enable row level security;
+  alter table {{ relation }} force row level security;
+  drop policy if exists service on {{ relation }};
+  create policy service on {{ relation }} to revenue_service
+    using ({{ pinned }} is null or tenant_id = {{ pinned }});
+  drop policy if exists member on {{ relation }};
+  create policy member on {{ relation }} for select to revenue_member using (tenant_id = {{ pinned }});
+  drop policy if exists analyst on {{ relation }};
+  create policy analyst on {{ relation }} for select to revenue_analyst using (true);
+  grant select on {{ relation }} to {{ readers }}
+  {%- endif -%}
+{%- endmacro %}

@@ -1,0 +1,1 @@
+"""The rules of the platform, free of Dagster, dbt and Great Expectations."""

@@ -1,0 +1,1 @@
+"""How facts enter the spine: landing contracts, mappings, reading files, loading rows."""

@@ -1,0 +1,59 @@
+"""Roles, grants and row-level security: who may see and change which rows.
+
+`revenue_service` runs the pipeline: it sees every tenant until a transaction pins it to one.
+`revenue_member` is a tenant's own user: it sees only the pinned tenant, and nothing when none is pinned.
+`revenue_analyst` reads every tenant and writes nothing.
+The owner of the tables is forced under the same policies; migrations alone step around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SERVICE, MEMBER, ANALYST = "revenue_service", "revenue_member", "revenue_analyst"
+ROLES = (SERVICE, MEMBER, ANALYST)
+
+# Set with `set local` in each transaction; an unset or emptied setting reads as null.
+PINNED = "nullif(current_setting('app.tenant_id', true), '')::uuid"
+
+_CREATE_ROLE = """
+do $$ begin
+    if not exists (select from pg_roles where rolname = '{role}') then create role {role} nologin; end if;
+    -- Whoever migrates may act as the role, also on a managed server where nobody is superuser.
+    execute format('grant {role} to %I', current_user);
+end $$
+"""
+
+
+def create_roles() -> list[str]:
+    return [_CREATE_ROLE.format(role=role) for role in ROLES]
+
+
+def protect(table: str, *, key: str = "tenant_id", append_only: bool = False) -> list[str]:
+    """Statements that force row-level security on `table` and grant each role its part.
+
+    `table` is schema-qualified and comes from our own metadata, never from input.
+    """
+    writes = "select, insert" if append_only else "select, insert, update, delete"
+    name = table.replace(".", "_")
+    statements = [
+        f"alter table {table} enable row level security",
+        f"alter table {table} force row level security",
+        f"create policy {name}_service on {table} to {SERVICE} using ({PINNED} is null or {key} = {PINNED})",
+        f"create policy {name}_member on {table} for select to {MEMBER} using ({key} = {PINNED})",
+        f"create policy {name}_analyst on {table} for select to {ANALYST} using (true)",
+        f"grant {writes} on {table} to {SERVICE}",
+        f"grant select on {table} to {MEMBER}, {ANALYST}",
+    ]
+    if append_only:
+        statements += [
+            f"create trigger refuse_change before update or delete on {table}"
+            " for each row execute function ops.refuse_change()",
+            f"create trigger refuse_truncate before truncate on {table}"
+            " for each statement execute function ops.refuse_change()",
+        ]
+    return statements
+
+
+def grant_usage(schemas: Iterable[str]) -> list[str]:
+    return [f"grant usage on schema {schema} to {', '.join(ROLES)}" for schema in schemas]
