@@ -11,7 +11,17 @@ from typing import Literal
 from models import vocabulary as words
 
 Kind = Literal[
-    "text", "number", "money", "integer", "boolean", "date", "timestamp", "currency", "choice", "json", "reference"
+    "text",
+    "number",
+    "money",
+    "integer",
+    "boolean",
+    "date",
+    "timestamp",
+    "currency",
+    "choice",
+    "json",
+    "reference",
 ]
 
 
@@ -68,7 +78,9 @@ def _ref(name: str, fact: str, target: str, meaning: str, *, required: bool = Fa
     return Column(name, "reference", meaning, required=required, target=target, refers_to=fact)
 
 
-def _choice(name: str, choices: tuple[str, ...], meaning: str, *, required: bool = False, default: str | None = None) -> Column:
+def _choice(
+    name: str, choices: tuple[str, ...], meaning: str, *, required: bool = False, default: str | None = None
+) -> Column:
     return Column(name, "choice", meaning, required=required, choices=choices, default=default)
 
 

@@ -35,18 +35,17 @@ covered as (
         family_rows.sample_size,
         family_rows.window_days,
         case
-            when definitions.sources in ('all', 'contacts', 'finance_inputs_monthly') then family_rows.value_status
+            when definitions.sources in ('all', 'contacts', 'finance_inputs_monthly') then 'covered'
             when coverage.metric_id is null or family_rows.metric_date < coverage.covered_from_date then 'undefined'
             when family_rows.metric_date > coverage.covered_to_date then 'stale_source'
-            -- A sum over a window that begins before the source does would pass a part for the whole.
-            when definitions.kind = 'flow'
+            -- A sum over a window that begins before its source would pass a part for the whole; a ratio may
+            -- use a part of its window only when both of its parts begin on the same day.
+            when (definitions.kind = 'flow' or not coverage.begins_together)
                 and family_rows.metric_date - family_rows.window_days + 1 < coverage.covered_from_date
-                then 'undefined'
-            else family_rows.value_status
-        end as value_status,
-        coverage.metric_id is not null
-            and family_rows.metric_date between coverage.covered_from_date and coverage.covered_to_date
-            or definitions.sources in ('all', 'contacts', 'finance_inputs_monthly') as is_covered
+                then 'part'
+            else 'covered'
+        end as coverage_status,
+        family_rows.value_status
     from family_rows
     left join definitions on definitions.metric_id = family_rows.metric_id
     left join {{ ref('int_metric_coverage') }} as coverage
@@ -60,11 +59,15 @@ select
     covered.metric_id,
     covered.dimension,
     covered.dimension_key,
-    case when covered.value_status = 'ok' then covered.value end as value,
-    covered.value_status,
-    case when covered.is_covered then covered.numerator end as numerator,
-    case when covered.is_covered then covered.denominator end as denominator,
-    case when covered.is_covered then coalesce(covered.sample_size, 0) else 0 end as sample_size,
+    case when covered.coverage_status = 'covered' and covered.value_status = 'ok' then covered.value end as value,
+    case covered.coverage_status
+        when 'covered' then covered.value_status
+        when 'part' then 'undefined'
+        else covered.coverage_status
+    end as value_status,
+    case when covered.coverage_status = 'covered' then covered.numerator end as numerator,
+    case when covered.coverage_status = 'covered' then covered.denominator end as denominator,
+    case when covered.coverage_status = 'covered' then coalesce(covered.sample_size, 0) else 0 end as sample_size,
     covered.window_days,
     {{ as_of() }} as computed_at,
     {{ run_id() }}::text as run_id,
@@ -72,4 +75,4 @@ select
 from covered
 inner join {{ ref('int_tenant_days') }} as days
     on days.tenant_id = covered.tenant_id and days.metric_date = covered.date
-where covered.is_covered or covered.dimension_key = ''
+where covered.coverage_status in ('covered', 'part') or covered.dimension_key = ''

@@ -18,7 +18,8 @@ select
     tenants.tenant_id,
     required_facts.metric_id,
     max(coverage.covered_from_date) as covered_from_date,
-    min(coverage.covered_to_date) as covered_to_date
+    min(coverage.covered_to_date) as covered_to_date,
+    min(coverage.covered_from_date) = max(coverage.covered_from_date) as begins_together
 from tenants
 cross join required_facts
 left join {{ ref('int_fact_coverage') }} as coverage

@@ -1,0 +1,20 @@
+"""The `revenue-os` command: one module per group, each with an `app`, registered here by one line.
+
+A group's module imports heavy libraries inside its commands only, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from dagster_project.cli import db
+from dagster_project.cli.ui import SentenceErrors
+
+app = typer.Typer(
+    name="revenue-os",
+    help="Runs the money side of many companies as one nightly pipeline.",
+    cls=SentenceErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(db.app, name="db")

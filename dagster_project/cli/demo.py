@@ -1,0 +1,105 @@
+"""`revenue-os demo` and `revenue-os up`: from nothing to numbers, and the UI over the same data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dagster_project.cli import ui
+
+DAYS = 90
+
+
+def demo(as_json: ui.Json = False) -> None:
+    """Sample tenants, their facts, 90 days of metrics, and a table of what came out. Safe to repeat."""
+    from dagster_project import database
+    from dagster_project.cli.metrics import headline_rows
+    from dagster_project.settings import settings
+    from kernel import metrics
+    from kernel.landing import folder
+
+    ui.step("Database", database.prepare())
+    last = _write_samples(settings().landing_dir)
+    first = last - timedelta(days=DAYS - 1)
+    engine = ui.connect()
+    ui.step("Tenants", folder.apply_tenants(engine, settings().landing_dir))
+    pending = folder.pending(engine, settings().landing_dir)
+    with engine.begin() as connection:
+        done = not pending and metrics.covers(connection, first, last)
+    if done:
+        ui.step("Metrics", f"{first} to {last} are computed and no file is new: nothing to do")
+    else:
+        _compute(first, last, len(pending))
+    with engine.begin() as connection:
+        rows = headline_rows(connection)
+    ui.emit(rows, as_json)
+    if not as_json:
+        typer.echo(
+            "\nLook further:  make up                                            the Dagster UI and its lineage\n"
+            "               .venv/bin/revenue-os metrics show -t acme-healthy   every metric of one tenant\n"
+            "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy"
+        )
+
+
+def _write_samples(landing: Path) -> date:
+    """Writes the sample tenants once; gives their last day."""
+    from samples import write_all
+
+    with ui.spinner("Writing five sample tenants"):
+        last = write_all(landing)
+    ui.step("Samples", f"landing files in {landing}, up to {last}")
+    return last
+
+
+def _compute(first: date, last: date, files: int) -> None:
+    from dagster_project import runs
+
+    with ui.spinner(f"One Dagster run: {files} files, then {first} to {last}"):
+        computed = runs.compute_metrics(first, last)
+    if not computed.succeeded:
+        ui.fail(computed.why)
+    ui.step("Metrics", f"{computed.rows_written} rows in run {computed.run_id}")
+
+
+def up(
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
+) -> None:
+    """The Dagster UI and daemon on the configured database, until Ctrl-C."""
+    from dagster_project import database
+    from dagster_project.instance import prepare_home
+    from dagster_project.lib import dbt
+    from dagster_project.settings import REPOSITORY
+
+    database.prepare()
+    dbt.project()
+    environment = {**os.environ, **prepare_home()}
+    workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
+    commands = (
+        ["dagster-webserver", *workspace, "--host", host, "--port", str(port)],
+        ["dagster-daemon", "run", *workspace],
+    )
+    typer.echo(f"Dagster UI: http://{host}:{port}  (Ctrl-C stops it; the database keeps running)")
+    folder = Path(sys.executable).parent
+    processes = [
+        subprocess.Popen([str(folder / command[0]), *command[1:]], env=environment, cwd=REPOSITORY)  # noqa: S603
+        for command in commands
+    ]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        # One without the other is half a platform: when either ends, both do.
+        os.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait()

@@ -1,0 +1,105 @@
+"""What every command shares: how results, progress and errors are shown, and how the database is reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from models.errors import RevenueOsError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from rich.progress import Progress
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class SentenceErrors(TyperGroup):
+    """Prints an error that is meant for a person as its sentence and exits with 1; others keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RevenueOsError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+def connect() -> sa.Engine:
+    """An engine on the configured database, answered for; starts the embedded server when it is the one.
+
+    Raises DatabaseError when the database is absent or unreachable.
+    """
+    from dagster_project import database
+    from models.address import connected
+
+    with connected(database.url()):
+        return database.engine()
+
+
+def emit(result: Any, as_json: bool) -> None:
+    """Prints a record (mapping or dataclass), or a sequence of them as a table; or either as JSON."""
+    rows = [_plain(row) for row in result] if _is_many(result) else _plain(result)
+    if as_json:
+        typer.echo(json.dumps(rows, default=str, ensure_ascii=False))
+    elif isinstance(rows, list):
+        _print_table(rows)
+    else:
+        width = max(map(len, rows), default=0)
+        for name, value in rows.items():
+            typer.echo(f"{_title(name):<{width}}  {_shown(value)}")
+
+
+def progress(as_json: bool = False) -> Progress:
+    """A progress display on standard error, silent when that is no terminal or the result is JSON."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    silent = as_json or not sys.stderr.isatty()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=silent)
+
+
+def _is_many(result: Any) -> bool:
+    return isinstance(result, Sequence) and not isinstance(result, str | bytes)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return dict(record) if isinstance(record, Mapping) else dataclasses.asdict(record)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        typer.echo("Nothing found.")
+        return
+    table = Table(*(_title(name) for name in rows[0]))
+    for row in rows:
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""What definitions share: partitions, the database, dbt's window, checks, metadata."""

@@ -1,0 +1,30 @@
+"""Pictures in metadata: trends as images inside markdown, the one form the UI shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+
+import dagster as dg
+import pandas as pd
+
+
+def trend_markdown(title: str, series: Mapping[str, pd.Series]) -> dg.MarkdownMetadataValue:
+    """One small line chart; `series` maps a label to values indexed by date, gaps where nothing is known."""
+    # Imported here: a code location that draws nothing should not pay for it.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.4), dpi=80, layout="constrained")
+    axes = figure.subplots()
+    for label, values in series.items():
+        axes.plot(values.index, values.to_numpy(), label=label, linewidth=1.2)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    if series:
+        axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper left")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    encoded = base64.b64encode(picture.getvalue()).decode("ascii")
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")

@@ -1,0 +1,96 @@
+"""Every setting of the program, read once from the environment and from `.env` beside the repository's files.
+
+Code that needs a value asks `settings()`; nothing else reads the environment. The table for people is
+docs/reference/settings.md.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.errors import RevenueOsError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PREFIX = "REVENUE_OS_"
+
+
+class SettingsError(RevenueOsError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+def _anchored(path: Path) -> Path:
+    # Every process of the program must mean the same folder, whatever its working directory is.
+    return (REPOSITORY / path.expanduser()).resolve()
+
+
+def _with_driver(url: str) -> str:
+    from models.address import normalise
+
+    return normalise(url)
+
+
+Folder = Annotated[Path, AfterValidator(_anchored)]
+
+
+class Settings(BaseSettings):
+    """The settings, each under the name it has in the environment. Frozen."""
+
+    model_config = SettingsConfigDict(
+        env_file=REPOSITORY / ".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,  # compose files pass unset variables on as empty ones
+        case_sensitive=True,
+        extra="ignore",  # .env may speak to other programs too; our own prefix is checked in settings()
+        frozen=True,
+    )
+
+    database_url: Annotated[str, AfterValidator(_with_driver)] | None = Field(
+        None, validation_alias="DATABASE_URL", repr=False
+    )
+    home: Folder = Field(Path(".revenue-os"), validation_alias="REVENUE_OS_HOME", validate_default=True)
+    landing_dir: Folder = Field(
+        default_factory=lambda given: given["home"] / "landing", validation_alias="REVENUE_OS_LANDING_DIR"
+    )
+    env: Literal["local", "test", "production"] = Field("local", validation_alias="REVENUE_OS_ENV")
+    app_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
+        "in_process", validation_alias="APP_EXECUTOR"
+    )
+    restate_days: int = Field(7, ge=0, le=90, validation_alias="REVENUE_OS_RESTATE_DAYS")
+    partition_start: date = Field(date(2024, 1, 1), validation_alias="REVENUE_OS_PARTITION_START")
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the embedded server keeps its data; unused when DATABASE_URL is set."""
+        return self.home / "postgres"
+
+
+def names() -> list[str]:
+    """Every setting under its name in the environment, in the order of the reference table."""
+    return [str(field.validation_alias) for field in Settings.model_fields.values()]
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process. Raises SettingsError."""
+    known = names()
+    given = {*os.environ, *dotenv_values(Settings.model_config["env_file"])}
+    if unknown := sorted(name for name in given if name.startswith(PREFIX) and name not in known):
+        raise SettingsError(
+            f"There is no setting {', '.join(unknown)}: remove it, or choose among {', '.join(known)}."
+        )
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
+        raise SettingsError(
+            f"A setting in the environment or in .env cannot be used: {said}; see docs/reference/settings.md."
+        ) from None

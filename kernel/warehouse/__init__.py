@@ -1,0 +1,1 @@
+"""Who may be computed, one computation at a time, and what became of each tenant."""

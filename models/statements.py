@@ -1,0 +1,19 @@
+"""Named SQL: each statement stands in models/sql/<file>.sql under `-- name --` and a line of purpose."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+
+_HEADER = re.compile(r"^-- (\w+) --$", re.MULTILINE)
+
+
+@cache
+def statements(file: str) -> dict[str, sa.TextClause]:
+    """Every statement of models/sql/<file>.sql by name, in the order of the file."""
+    text = (Path(__file__).parent / "sql" / f"{file}.sql").read_text(encoding="utf-8")
+    parts = _HEADER.split(text)[1:]
+    return {name: sa.text(body.strip()) for name, body in zip(parts[::2], parts[1::2], strict=True)}

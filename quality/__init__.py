@@ -1,0 +1,1 @@
+"""Suites over frames that Python consumes, their runner, and the reports people read."""

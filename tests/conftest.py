@@ -1,0 +1,71 @@
+"""Fixtures every suite shares: one real PostgreSQL for the session, a migrated database of its own per test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from models import migrate, server
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    started = server.start(folder)
+    yield started
+    server.stop(folder, mode="immediate")
+
+
+@pytest.fixture(scope="session")
+def _create(postgres: server.Server) -> Iterator[Callable[[str, str], str]]:
+    """Creates a database from a template and gives its URL."""
+    admin = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+
+    def create(name: str, template: str) -> str:
+        with admin.connect() as connection:
+            connection.execute(sa.text(f'create database "{name}" template "{template}"'))
+        return postgres.url(name)
+
+    yield create
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def _migrated(_create: Callable[[str, str], str]) -> str:
+    migrate.upgrade(_create("migrated", "template0"))
+    return "migrated"
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
+    """A database at the newest revision that no other test sees."""
+    return _create(f"test_{next(_numbers)}", _migrated)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
+    """As database_url, for the tests of one module that build on each other's data."""
+    return _create(f"module_{next(_numbers)}", _migrated)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    made = sa.create_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip("the folder of real data (../shared/data) is not here")
+    return DATA

@@ -1,0 +1,222 @@
+"""A tenant's rows are its own: proven table by table, for every table the catalog knows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from models import decisions, ops, rls, spine  # noqa: F401 - imported to register the tables
+from models.base import metadata
+
+A, B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
+SCHEMAS = ("spine", "ops", "analytics")
+
+_SAMPLES = {
+    sa.Uuid: lambda: uuid.uuid4(),
+    sa.Text: lambda: "x" + uuid.uuid4().hex,
+    sa.Numeric: lambda: 1,
+    sa.BigInteger: lambda: 1,
+    sa.Integer: lambda: 1,
+    sa.Date: lambda: "2026-01-01",
+    sa.DateTime: lambda: "2026-01-01T00:00:00Z",
+    sa.Boolean: lambda: False,
+}
+# Columns whose checks ask for a particular value.
+_PARTICULAR = {
+    "currency": "USD",
+    "base_currency": "USD",
+    "quote_currency": "EUR",
+    "type": "cogs",
+    "reason": "new",
+    "channel": "email",
+    "stage": "lead",
+    "status": "running",
+    "payload": {},
+    "row": {},
+}
+
+
+@pytest.fixture(scope="module")
+def populated(module_database_url: str) -> Iterator[sa.Engine]:
+    """One row of each tenant in every table, in the order the references ask for."""
+    engine = sa.create_engine(module_database_url)
+    ids: dict[tuple[str, uuid.UUID], uuid.UUID] = {}
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            for tenant in (A, B):
+                ids[table.fullname, tenant] = _insert(connection, table, tenant, ids)
+    yield engine
+    engine.dispose()
+
+
+def _insert(connection: sa.Connection, table: sa.Table, tenant: uuid.UUID, ids: dict) -> uuid.UUID:
+    values: dict = {}
+    for column in table.columns:
+        optional = column.nullable or column.server_default is not None
+        if column.name == "tenant_id":
+            values["tenant_id"] = tenant
+        elif column.name in _PARTICULAR and not optional:
+            values[column.name] = _PARTICULAR[column.name]
+        elif not optional:
+            values[column.name] = _sample(column)
+    for constraint in table.foreign_key_constraints:
+        target = constraint.referred_table.fullname
+        for local, remote in zip(constraint.columns, constraint.elements, strict=True):
+            if local.name in values and remote.column.name == "id" and target != "spine.tenants":
+                values[local.name] = ids[target, tenant]
+    if table.fullname == "spine.tenants":
+        values |= {"id": tenant, "slug": f"tenant-{tenant.int}"}
+    result = connection.execute(table.insert().values(values).returning(*table.primary_key.columns))
+    return result.one()[-1]
+
+
+def _sample(column: sa.Column) -> object:
+    kind = next(kind for kind in _SAMPLES if isinstance(column.type, kind))
+    return _SAMPLES[kind]()
+
+
+def _as_role(connection: sa.Connection, role: str, tenant: uuid.UUID | None) -> None:
+    connection.execute(sa.text(f"set local role {role}"))
+    pinned = "" if tenant is None else str(tenant)
+    connection.execute(sa.text("select set_config('app.tenant_id', :tenant, true)"), {"tenant": pinned})
+
+
+def _tenants_seen(engine: sa.Engine, table: sa.Table, role: str, tenant: uuid.UUID | None) -> set[uuid.UUID]:
+    key = "id" if table.fullname == "spine.tenants" else "tenant_id"
+    with engine.begin() as connection:
+        _as_role(connection, role, tenant)
+        return {row[0] for row in connection.execute(sa.select(table.columns[key]))}
+
+
+_APPEND_ONLY = ("spine.config_versions", "ops.row_history")
+TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.fullname)
+
+
+def test_the_catalog_holds_no_table_without_forced_row_level_security(populated: sa.Engine) -> None:
+    with populated.connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+                " where n.nspname = any(:schemas) and c.relkind in ('r', 'p')"
+                " and not (c.relrowsecurity and c.relforcerowsecurity)"
+            ),
+            {"schemas": list(SCHEMAS)},
+        )
+        assert [row[0] for row in found] == []
+
+
+def test_every_tenant_table_has_the_tenant_first_in_its_keys(populated: sa.Engine) -> None:
+    inspector = sa.inspect(populated)
+    wrong = []
+    for table in metadata.sorted_tables:
+        if table.fullname == "spine.tenants":
+            continue
+        keys = [inspector.get_pk_constraint(table.name, table.schema)["constrained_columns"]]
+        keys += [key["constrained_columns"] for key in inspector.get_foreign_keys(table.name, table.schema)]
+        keys += [key["column_names"] for key in inspector.get_unique_constraints(table.name, table.schema)]
+        wrong += [f"{table.fullname} {key}" for key in keys if key[0] != "tenant_id"]
+    assert wrong == []
+
+
+def test_every_table_in_the_database_is_one_the_code_knows(populated: sa.Engine) -> None:
+    inspector = sa.inspect(populated)
+    found = {f"{schema}.{name}" for schema in ("spine", "ops") for name in inspector.get_table_names(schema)}
+    assert found == {table.fullname for table in metadata.sorted_tables}
+
+
+@TABLES
+def test_a_member_sees_its_own_rows_and_no_others(populated: sa.Engine, table: sa.Table) -> None:
+    assert _tenants_seen(populated, table, rls.MEMBER, A) == {A}
+
+
+@TABLES
+def test_a_member_that_is_not_pinned_sees_nothing(populated: sa.Engine, table: sa.Table) -> None:
+    assert _tenants_seen(populated, table, rls.MEMBER, None) == set()
+
+
+@TABLES
+def test_the_service_sees_all_until_it_is_pinned(populated: sa.Engine, table: sa.Table) -> None:
+    assert _tenants_seen(populated, table, rls.SERVICE, None) == {A, B}
+    assert _tenants_seen(populated, table, rls.SERVICE, A) == {A}
+
+
+@TABLES
+def test_an_analyst_reads_every_tenant_and_writes_none(populated: sa.Engine, table: sa.Table) -> None:
+    assert _tenants_seen(populated, table, rls.ANALYST, None) == {A, B}
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), populated.begin() as connection:
+        _as_role(connection, rls.ANALYST, None)
+        connection.execute(table.delete())
+
+
+@TABLES
+def test_a_member_can_write_nothing(populated: sa.Engine, table: sa.Table) -> None:
+    for statement in (table.delete(), table.update().values({table.columns.keys()[-1]: None})):
+        with (
+            pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+            populated.begin() as connection,
+        ):
+            _as_role(connection, rls.MEMBER, A)
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [table for table in metadata.sorted_tables if table.fullname not in _APPEND_ONLY],
+    ids=lambda table: table.fullname,
+)
+def test_a_pinned_service_cannot_touch_another_tenants_rows(populated: sa.Engine, table: sa.Table) -> None:
+    key = "id" if table.fullname == "spine.tenants" else "tenant_id"
+    with populated.connect() as connection:
+        transaction = connection.begin()
+        _as_role(connection, rls.SERVICE, A)
+        assert connection.execute(table.delete().where(table.columns[key] == B)).rowcount == 0
+        # The positive control: its own row it can delete, or this test would prove nothing.
+        assert connection.execute(table.delete().where(table.columns[key] == A)).rowcount == 1
+        transaction.rollback()
+
+
+@TABLES
+def test_a_pinned_service_cannot_insert_for_another_tenant(populated: sa.Engine, table: sa.Table) -> None:
+    with populated.connect() as connection:
+        row = connection.execute(sa.select(table).limit(1)).one()._mapping
+    values = {name: value for name, value in row.items() if value is not None}
+    values["id" if table.fullname == "spine.tenants" else "tenant_id"] = uuid.UUID(int=0xC)
+    with pytest.raises(sa.exc.ProgrammingError, match="row-level security"), populated.begin() as connection:
+        _as_role(connection, rls.SERVICE, A)
+        connection.execute(table.insert().values(values))
+
+
+@pytest.mark.parametrize("table", _APPEND_ONLY)
+@pytest.mark.parametrize(
+    "statement", ["delete from {}", "update {} set tenant_id = tenant_id", "truncate {}"]
+)
+def test_append_only_tables_refuse_change_even_from_their_owner(
+    populated: sa.Engine, table: str, statement: str
+) -> None:
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"), populated.begin() as connection:
+        connection.execute(sa.text(statement.format(table)))
+
+
+def test_removing_a_tenant_takes_its_audit_rows_along(populated: sa.Engine) -> None:
+    with populated.connect() as connection:
+        transaction = connection.begin()
+        connection.execute(sa.text("delete from spine.tenants where id = :id"), {"id": B})
+        left = connection.execute(
+            sa.text("select count(*) from ops.row_history where tenant_id = :id"), {"id": B}
+        )
+        assert left.scalar_one() == 0
+        transaction.rollback()
+
+
+def test_a_reference_cannot_cross_tenants(populated: sa.Engine) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="foreign key"), populated.begin() as connection:
+        connection.execute(
+            sa.text(
+                "update spine.opportunity_stage_history set opportunity_id ="
+                " (select id from spine.opportunities where tenant_id = :b) where tenant_id = :a"
+            ),
+            {"a": A, "b": B},
+        )
