@@ -7,6 +7,9 @@ from functools import cache
 import sqlalchemy as sa
 
 from dagster_project.settings import settings
+from models import address, migrate
+
+_DAGSTER = "dagster"  # Dagster's own storage, on the same server
 
 
 @cache
@@ -17,7 +20,7 @@ def url() -> str:
         return configured
     from models import server
 
-    return server.start(settings().home / "postgres").url("revenue")
+    return server.start(settings().data_dir).url("revenue")
 
 
 @cache
@@ -25,15 +28,39 @@ def engine() -> sa.Engine:
     return sa.create_engine(url(), pool_pre_ping=True)
 
 
+def dagster_url() -> str:
+    """Dagster's storage, for its psycopg2."""
+    return address.sibling(url(), _DAGSTER, driver="psycopg2")
+
+
 def dbt_environment() -> dict[str, str]:
-    """What dbt's profile reads."""
-    parts = sa.make_url(url())
-    query = dict(parts.query)
-    return {
-        "DBT_PG_HOST": str(parts.host or query.get("host", "localhost")),
-        "DBT_PG_PORT": str(parts.port or query.get("port", 5432)),
-        "DBT_PG_USER": parts.username or "postgres",
-        "DBT_ENV_SECRET_PG_PASSWORD": parts.password or "",
-        "DBT_PG_DATABASE": parts.database or "revenue",
-        "DBT_PG_SSLMODE": str(query.get("sslmode", "prefer")),
+    """What dbt's profile reads, and the libpq variables for everything the profile has no name for."""
+    libpq = address.libpq_environment(url())
+    return libpq | {
+        "DBT_PG_HOST": libpq.get("PGHOST", "localhost"),
+        "DBT_PG_PORT": libpq.get("PGPORT", "5432"),
+        "DBT_PG_USER": libpq.get("PGUSER", "postgres"),
+        "DBT_ENV_SECRET_PG_PASSWORD": libpq.get("PGPASSWORD", ""),
+        "DBT_PG_DATABASE": libpq.get("PGDATABASE", "revenue"),
+        "DBT_PG_SSLMODE": libpq.get("PGSSLMODE", "prefer"),
     }
+
+
+def prepare() -> tuple[list[str], str | None, str | None]:
+    """Creates what databases are absent and migrates; gives their names and the revision before and after."""
+    created = []
+    for wanted in (url(), address.sibling(url(), _DAGSTER)):
+        if address.ensure_database(wanted):
+            created.append(str(sa.make_url(wanted).database))
+            if wanted != url():
+                _relax(wanted)
+    before = migrate.current(url())
+    migrate.upgrade(url())
+    return created, before, migrate.current(url())
+
+
+def _relax(dagster: str) -> None:
+    # A backfill writes an event per asset and day. Should the machine die, the last instants of the event log
+    # may be missing; facts and metrics are in the other database, where every commit is on disk.
+    with address.connected(dagster) as connection:
+        connection.execute(sa.text(f"alter database {_DAGSTER} set synchronous_commit = off"))

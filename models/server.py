@@ -118,8 +118,8 @@ def stop(data_dir: Path, mode: Literal["smart", "fast", "immediate"] = "fast") -
         done = _run("pg_ctl", arguments, _account(data_dir), data_dir)
         if done.returncode:
             raise ServerError(
-                f"The server in {data_dir} did not stop within {_STOP_TIMEOUT_SECONDS} s ({_last(done.stderr)}): "
-                "close its clients, or stop it with mode immediate."
+                f"The server in {data_dir} did not stop ({_last(done.stderr)}): close its clients, or stop it "
+                "with revenue-os db stop --immediate."
             )
         return True
 
@@ -209,10 +209,10 @@ def _account(data_dir: Path) -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         return None
     owner = data_dir.stat().st_uid if data_dir.exists() else 0
-    for find, key in ((pwd.getpwuid, owner or None), (pwd.getpwnam, "postgres"), (pwd.getpwnam, "nobody")):
+    candidates = [(pwd.getpwuid, owner)] if owner else [(pwd.getpwnam, "postgres"), (pwd.getpwnam, "nobody")]
+    for find, key in candidates:
         try:
-            if key is not None:
-                return find(key)
+            return find(key)
         except KeyError:
             continue
     raise ServerError(
@@ -298,17 +298,11 @@ def _initialise(data_dir: Path, account: pwd.struct_passwd | None) -> None:
         raise ServerError(f"The data directory {data_dir} could not be made: {_last(done.stderr)}.")
     try:
         made.rename(data_dir)
-        _sync_folder(data_dir.parent)
+        parent = os.open(data_dir.parent, os.O_RDONLY)
+        os.fsync(parent)  # after a power cut the data must be found under its name
+        os.close(parent)
     except OSError as error:
         raise ServerError(f"The data directory {data_dir} could not be made: {error.strerror}.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # after a power cut the data must be found under its name
-    finally:
-        os.close(descriptor)
 
 
 def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
@@ -387,13 +381,15 @@ def _tail(log: Path, start: int = 0) -> str:
         file.seek(start)
         lines = file.read()[-20_000:].decode("utf-8", "replace").splitlines()
     told = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|HINT|DETAIL|could not)\b", line)]
-    return " ".join(
-        re.sub(r"^[\d-]+ [\d:.]+ \w+ \[\d+\] ", "", line).strip() for line in (told or lines)[-3:]
-    )
+    return " ".join(map(_unstamped, (told or lines)[-3:]))
 
 
 def _last(output: str) -> str:
     """The last line of a program's complaint that says something."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line for line in output.splitlines() if line.strip()]
     said = [line for line in lines if re.search(r"error|fatal|could not", line, re.IGNORECASE)]
-    return (said or lines or ["no reason given"])[-1].rstrip(".")
+    return _unstamped((said or lines or ["no reason given"])[-1])
+
+
+def _unstamped(line: str) -> str:
+    return re.sub(r"^[\d-]+ [\d:.]+ \w+ \[\d+\] ", "", line).strip().rstrip(".")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from dagster_project.cli import db
+from dagster_project.cli import db, demo, metrics
 from dagster_project.cli.ui import SentenceErrors
 
 app = typer.Typer(
@@ -17,4 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(demo.demo)
+app.command()(demo.up)
 app.add_typer(db.app, name="db")
+app.add_typer(metrics.app, name="metrics")

@@ -15,8 +15,6 @@ from models.errors import RevenueOsError
 
 app = typer.Typer(help="The database: start, stop, migrate, look inside.", no_args_is_help=True)
 
-_DAGSTER = "dagster"  # Dagster's own storage, on the same server
-
 
 @app.command()
 def start(as_json: ui.Json = False) -> None:
@@ -89,37 +87,35 @@ def status(as_json: ui.Json = False) -> None:
 @app.command()
 def migrate(as_json: ui.Json = False) -> None:
     """Create what databases are absent and bring the schema to the newest revision."""
-    import sqlalchemy as sa
-
     from dagster_project import database
-    from models import address, migrate
 
-    wanted = (database.url(), address.sibling(database.url(), _DAGSTER))
-    created = [sa.make_url(made).database for made in wanted if address.ensure_database(made)]
-    before = migrate.current(database.url())
-    migrate.upgrade(database.url())
-    after = migrate.current(database.url())
+    created, before, after = database.prepare()
     ui.emit({"created": created, "from_revision": before, "to_revision": after}, as_json)
 
 
 @app.command()
 def url(
-    dbt: Annotated[bool, typer.Option("--dbt", help="Print the variables that dbt's profile reads.")] = False,
-    dagster: Annotated[bool, typer.Option("--dagster", help="Print the URL of Dagster's storage.")] = False,
+    dbt: Annotated[
+        bool, typer.Option("--dbt", help="Print the variables of dbt's profile, for a shell to eval.")
+    ] = False,
+    dagster: Annotated[
+        bool, typer.Option("--dagster", help="Print the variable of Dagster's storage, for a shell to eval.")
+    ] = False,
     as_json: ui.Json = False,
 ) -> None:
     """Print where the database is, password included."""
     from dagster_project import database
-    from models import address
 
     if dbt:
         variables = database.dbt_environment()
     elif dagster:
-        variables = {"DAGSTER_PG_URL": address.sibling(database.url(), _DAGSTER, driver="psycopg2")}
+        variables = {"DAGSTER_PG_URL": database.dagster_url()}
     else:
         variables = {"DATABASE_URL": database.url()}
     if as_json:
         ui.emit(variables, as_json)
+    elif not dbt and not dagster:
+        typer.echo(database.url())
     else:
         for name, value in variables.items():
             typer.echo(f"export {name}={shlex.quote(value)}")

@@ -14,7 +14,6 @@ app = typer.Typer(
 )
 
 Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id of the tenant.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day; the newest when left out.")]
 
 # What a person asks for first, in the order of the story: demand, conversion, economics, cash, data.
@@ -28,7 +27,7 @@ HEADLINES = (
 def show(
     tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="One tenant, every metric.")] = None,
     day: Day = None,
-    as_json: Json = False,
+    as_json: ui.Json = False,
 ) -> None:
     """The headline metrics of every tenant, or every metric of one."""
     from kernel import metrics, tenancy
@@ -70,7 +69,7 @@ def headline_rows(connection: Any, day: date | None = None) -> list[dict[str, An
 
 
 @app.command("list")
-def list_dictionary(as_json: Json = False) -> None:
+def list_dictionary(as_json: ui.Json = False) -> None:
     """The dictionary: every metric with its unit, direction and formula."""
     from kernel import metrics
 
@@ -85,7 +84,7 @@ def history(
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"])] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"])] = None,
     dimension: Annotated[str, typer.Option(help="Dimension key, for example window=T30.")] = "",
-    as_json: Json = False,
+    as_json: ui.Json = False,
 ) -> None:
     """A metric day by day; the last 30 days when no span is given."""
     from datetime import timedelta
@@ -105,7 +104,7 @@ def explain(
     metric: Annotated[str, typer.Argument(help="A metric id or alias.")],
     tenant: Tenant,
     day: Day = None,
-    as_json: Json = False,
+    as_json: ui.Json = False,
 ) -> None:
     """Where a number comes from: formula, numerator, denominator, window, source rows, status and why."""
     from kernel import metrics, tenancy
@@ -150,7 +149,7 @@ def backfill(
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
     tenant: Annotated[list[str] | None, typer.Option("--tenant", "-t", help="Only these tenants.")] = None,
-    as_json: Json = False,
+    as_json: ui.Json = False,
 ) -> None:
     """Computes the days for every tenant, or the named ones, in one Dagster run."""
     from dagster_project import runs

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -43,14 +45,48 @@ def connect() -> sa.Engine:
         return database.engine()
 
 
-def emit(result: Any, as_json: bool) -> None:
+@contextmanager
+def connection() -> Iterator[sa.Connection]:
+    """A transaction of the pipeline's role on the configured database."""
+    from kernel import tenancy
+
+    with connect().begin() as opened:
+        tenancy.service(opened)
+        yield opened
+
+
+def fail(sentence: str) -> NoReturn:
+    """Ends the command with exit code 1 and a sentence that says what to do."""
+    raise RevenueOsError(sentence)
+
+
+def step(name: str, outcome: str) -> None:
+    """Tells what a longer command has done so far, on standard error so that results stay parseable."""
+    typer.echo(f"{name:<9} {outcome}", err=True)
+
+
+@contextmanager
+def spinner(task: str, silent: bool = False) -> Iterator[None]:
+    """Shows that something of unknown length is going on."""
+    from rich.console import Console
+
+    if silent or not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(task):
+        yield
+
+
+def emit(result: Any, as_json: bool, title: str | None = None) -> None:
     """Prints a record (mapping or dataclass), or a sequence of them as a table; or either as JSON."""
     rows = [_plain(row) for row in result] if _is_many(result) else _plain(result)
     if as_json:
         typer.echo(json.dumps(rows, default=str, ensure_ascii=False))
     elif isinstance(rows, list):
-        _print_table(rows)
+        _print_table(rows, title)
     else:
+        if title:
+            typer.echo(f"\n{title}")
         width = max(map(len, rows), default=0)
         for name, value in rows.items():
             typer.echo(f"{_title(name):<{width}}  {_shown(value)}")
@@ -88,10 +124,13 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
+    if isinstance(value, Decimal):
+        # Enough for a reader; --json gives every digit.
+        return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"
     return "-" if value is None else str(value)
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -99,7 +138,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         typer.echo("Nothing found.")
         return
-    table = Table(*(_title(name) for name in rows[0]))
+    table = Table(*(_title(name) for name in rows[0]), title=title, title_justify="left")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row.values()))
     Console().print(table)
