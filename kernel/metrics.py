@@ -72,6 +72,23 @@ def known_ids(connection: sa.Connection) -> list[str]:
     return sorted({row.metric_id for row in connection.execute(_sql("dictionary"))})
 
 
+def tenants_with_metrics(connection: sa.Connection) -> list[Any]:
+    """tenant_id, slug, name and newest day of every tenant that has snapshots."""
+    return list(connection.execute(_sql("tenants_latest")))
+
+
+def covers(connection: sa.Connection, first: date, last: date) -> bool:
+    """Whether every tenant that is not suspended has snapshots on each day of the span."""
+    if not connection.execute(_sql("exists")).scalar_one():
+        return False
+    return connection.execute(_sql("covers"), {"first": first, "last": last}).scalar_one()
+
+
+def dictionary(connection: sa.Connection) -> list[dict[str, Any]]:
+    """Every metric: id, unit, direction, domain, formula."""
+    return [dict(row._mapping) for row in connection.execute(_sql("definitions"))]
+
+
 def newest_day(connection: sa.Connection, tenant_id: UUID) -> date:
     for row in connection.execute(_sql("tenants_latest")):
         if row.tenant_id == tenant_id:

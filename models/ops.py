@@ -48,13 +48,16 @@ rejected_rows = table(
     sa.Column("field", sa.Text),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("row", Json, nullable=False),
+    # The identity the row would have had, by which a later load of its repaired version is recognised.
+    sa.Column("row_key", sa.Text),
     sa.Column("rejected_at", Timestamp, nullable=False),
-    # Set when a later load accepts the same line or the operator gives it up.
+    # Set when a later load accepts the row.
     sa.Column("resolved_at", Timestamp),
     sa.ForeignKeyConstraint(
         ["tenant_id", "batch_id"], ["ops.load_batches.tenant_id", "ops.load_batches.id"], ondelete="CASCADE"
     ),
     sa.Index(None, "tenant_id", "batch_id"),
+    sa.Index(None, "tenant_id", "fact", "row_key"),
 )
 
 # What a corrected row looked like before. Append-only.

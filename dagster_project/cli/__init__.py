@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from dagster_project.cli import db, demo, metrics
+from dagster_project.cli import db, demo, load, metrics, tenant
 from dagster_project.cli.ui import SentenceErrors
 
 app = typer.Typer(
@@ -19,5 +19,8 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(demo.up)
+app.command()(load.load)
+app.command()(load.rejected)
 app.add_typer(db.app, name="db")
+app.add_typer(tenant.app, name="tenant")
 app.add_typer(metrics.app, name="metrics")

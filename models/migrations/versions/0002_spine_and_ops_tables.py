@@ -410,6 +410,7 @@ def upgrade() -> None:
         sa.Column("field", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("row", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("row_key", sa.Text(), nullable=True),
         sa.Column("rejected_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
@@ -422,6 +423,13 @@ def upgrade() -> None:
             ["tenant_id"], ["spine.tenants.id"], name=op.f("rejected_rows_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("rejected_rows_pkey")),
+        schema="ops",
+    )
+    op.create_index(
+        op.f("rejected_rows_tenant_id_fact_row_key_idx"),
+        "rejected_rows",
+        ["tenant_id", "fact", "row_key"],
+        unique=False,
         schema="ops",
     )
     op.create_index(

@@ -1,0 +1,246 @@
+"""From the text of a file to the typed columns of a landing contract, a chunk at a time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from string import Formatter
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from kernel.landing.contracts import Column, Fact
+from kernel.landing.mapping import Output, Source
+from kernel.landing.reader import Chunk, Reject
+from kernel.money import CURRENCIES
+
+_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+_INTEGER = r"[+-]?\d+(\.0*)?"
+_TRUE = {"true": "true", "t": "true", "yes": "true", "y": "true", "1": "true"}
+_FALSE = {"false": "false", "f": "false", "no": "false", "n": "false", "0": "false"}
+# The values, and for each way of being wrong the rows that are and the sentence that says so.
+Cast = tuple[pd.Series, list[tuple[pd.Series, str]]]
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Caster:
+    """Casts the chunks of one file into one fact; remembers what must be known across chunks."""
+
+    fact: Fact
+    output: Output
+    default_currency: str
+    now: datetime
+    occurrences: Counter = field(default_factory=Counter)
+    occurrence_of: list[str] | None = None
+
+    def cast(self, chunk: Chunk) -> tuple[pd.DataFrame, list[Reject]]:
+        """The good rows in contract columns, indexed by line, and a reject for each row that is not."""
+        frame = chunk.frame
+        if self.occurrence_of:
+            frame = frame.assign(occurrence=self._occurrences(frame))
+        frame = frame[self._wanted(frame)]
+        rejects: dict[int, Reject] = {}
+        made = {}
+        for name, source in self.output.columns.items():
+            column = self.fact.column(name)
+            text = _text(frame, source, column, self.default_currency)
+            values, wrongs = _typed(text, column, source, self.now)
+            made[name] = values
+            for wrong, why in wrongs:
+                for line in text.index[wrong]:
+                    rejects.setdefault(line, self._reject(line, column.name, text[line], why, frame))
+        cast = pd.DataFrame(made, index=frame.index)
+        return cast.drop(index=list(rejects)), [*rejects.values()]
+
+    def _reject(self, line: int, name: str, value: str, why: str, frame: pd.DataFrame) -> Reject:
+        shown = "is empty" if value == "" else f"is {value[:80]!r}"
+        return Reject(line, name, f"line {line}, field {name}: {shown}, {why}", dict(frame.loc[line]))
+
+    def _occurrences(self, frame: pd.DataFrame) -> pd.Series:
+        numbers = []
+        for key in zip(*(frame[name] for name in self.occurrence_of or ()), strict=True):
+            self.occurrences[key] += 1
+            numbers.append(str(self.occurrences[key]))
+        return pd.Series(numbers, index=frame.index, dtype="str")
+
+    def _wanted(self, frame: pd.DataFrame) -> pd.Series:
+        wanted = pd.Series(True, index=frame.index)
+        for name, condition in self.output.where.items():
+            if condition.is_in is not None:
+                wanted &= frame[name].isin(condition.is_in)
+            if condition.not_in is not None:
+                wanted &= ~frame[name].isin(condition.not_in)
+            if condition.empty is not None:
+                wanted &= (frame[name] == "") == condition.empty
+        return wanted
+
+
+def columns_read(output: Output) -> set[str]:
+    """The input columns an output needs."""
+    needed = set(output.where)
+    for source in output.columns.values():
+        if source.column is not None:
+            needed.add(source.column)
+        needed.update(source.pack or ())
+        if source.template is not None:
+            needed.update(name for _, name, _, _ in Formatter().parse(source.template) if name)
+    return needed - {"occurrence"}
+
+
+def _text(frame: pd.DataFrame, source: Source, column: Column, currency: str) -> pd.Series:
+    """The column's text after picking, packing, value map and default; empty where nothing stands."""
+    if source.constant is not None:
+        return pd.Series(source.constant, index=frame.index, dtype="str")
+    if source.template is not None:
+        text = _filled(frame, source.template)
+    elif source.pack is not None:
+        rows = frame[source.pack].to_dict("records")
+        packed = [json.dumps({name: value for name, value in row.items() if value != ""}) for row in rows]
+        text = pd.Series(packed, index=frame.index, dtype="str")
+    else:
+        text = frame[source.column].str.strip()
+    if source.values is not None:
+        text = _mapped(text, source)
+    default = source.default if source.default is not None else column.default
+    if default is None and column.kind == "currency" and not column.required:
+        default = currency
+    return text.mask(text == "", default) if default else text
+
+
+def _filled(frame: pd.DataFrame, template: str) -> pd.Series:
+    text = pd.Series("", index=frame.index, dtype="str")
+    for literal, name, _, _ in Formatter().parse(template):
+        text = text + literal
+        if name:
+            text = text + frame[name]
+    return text
+
+
+def _mapped(text: pd.Series, source: Source) -> pd.Series:
+    values = {key: value or "" for key, value in (source.values or {}).items()}
+    mapped = text.map(values)
+    if source.otherwise is not None:
+        return mapped.mask(mapped.isna() & (text != ""), source.otherwise).fillna("").astype("str")
+    # What the map does not name stays as it is and is then refused by its type.
+    return mapped.fillna(text).astype("str")
+
+
+def _typed(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
+    """Values ready for the database, and each kind of wrong row with the sentence that says what is needed."""
+    empty = text == ""
+    values, found = _KINDS[column.kind](text, column, source, now)
+    wrongs = [(wrong & ~empty, why) for wrong, why in found]
+    if column.required:
+        wrongs.append((empty, "a value is needed"))
+    return values.where(~empty, None), wrongs
+
+
+def _as_text(text: pd.Series, column: Column, _source: Source, _now: datetime) -> Cast:
+    return text, [(text.str.contains("\x00", regex=False), "a text without NUL characters is needed")]
+
+
+def _as_number(text: pd.Series, column: Column, source: Source, _now: datetime) -> Cast:
+    for unwanted in source.strip:
+        text = text.str.replace(unwanted, "", regex=False)
+    whole = column.kind == "integer"
+    wrong = ~text.str.fullmatch(_INTEGER if whole else _NUMBER)
+    wrongs = [(wrong, "a whole number is needed" if whole else "a number is needed")]
+    if source.scale is not None:
+        scaled = text.mask(wrong, "0").map(lambda value: _scaled(value, source.scale)).astype("str")
+        text = text.where(wrong, scaled)
+    size = pd.to_numeric(text.mask(wrong, "0"))
+    if column.minimum is not None:
+        why = f"a number of at least {column.minimum:g} is needed"
+        if column.kind == "money":
+            why = "an amount is a magnitude and never negative: the type or reason gives its sign"
+        wrongs.append((size < column.minimum, why))
+    if column.maximum is not None:
+        wrongs.append((size > column.maximum, f"a number of at most {column.maximum:g} is needed"))
+    return (text.str.replace(r"\.0*$", "", regex=True) if whole else text), wrongs
+
+
+def _scaled(value: str, scale: str | None) -> str:
+    try:
+        return format(Decimal(value) * Decimal(scale or "1"), "f")
+    except InvalidOperation:
+        return value
+
+
+def _as_boolean(text: pd.Series, *_: object) -> Cast:
+    values = text.str.lower().map(_TRUE | _FALSE)
+    return values.astype("str"), [(values.isna(), "true or false is needed")]
+
+
+def _as_choice(text: pd.Series, column: Column, *_: object) -> Cast:
+    why = f"one of {', '.join(column.choices)} is needed: add it to the value map"
+    return text, [(~text.isin(column.choices), why)]
+
+
+def _as_currency(text: pd.Series, *_: object) -> Cast:
+    upper = text.str.upper()
+    return upper, [(~upper.isin(CURRENCIES), "no ISO 4217 currency: use a code such as USD")]
+
+
+def _as_json(text: pd.Series, *_: object) -> Cast:
+    wrong = pd.Series([not _is_object(value) for value in text], index=text.index)
+    return text, [(wrong, "a JSON object is needed")]
+
+
+def _is_object(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), dict) and "\\u0000" not in value
+    except ValueError:
+        return False
+
+
+def _as_date(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
+    shape = source.format or "%Y-%m-%d"
+    moments = pd.to_datetime(text.where(text != "", None), format=shape, errors="coerce")
+    latest = now.replace(tzinfo=None) + (timedelta(days=1) if _happened(column) else timedelta(days=366 * 20))
+    wrong = moments.isna() | (moments < _EARLIEST.replace(tzinfo=None)) | (moments > latest)
+    why = f"a date like {shape} from 1970-01-01 to {latest:%Y-%m-%d} is needed"
+    return moments.dt.strftime("%Y-%m-%d").astype("str"), [(wrong, why)]
+
+
+def _as_timestamp(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
+    given = text.where(text != "", None)
+    if source.format in ("unix", "unix_ms"):
+        unit = "s" if source.format == "unix" else "ms"
+        moments = pd.to_datetime(pd.to_numeric(given, errors="coerce"), unit=unit, utc=True, errors="coerce")
+    elif source.time_zone:
+        local = pd.to_datetime(given, format=source.format or "ISO8601", errors="coerce")
+        # An hour that happens twice means its first pass; one that never happens means the next that does.
+        first = [True] * len(local)
+        moments = local.dt.tz_localize(
+            ZoneInfo(source.time_zone), ambiguous=first, nonexistent="shift_forward"
+        )
+        moments = moments.dt.tz_convert(UTC)
+    else:
+        moments = pd.to_datetime(given, format=source.format or "ISO8601", utc=True, errors="coerce")
+    latest = now + timedelta(days=1)
+    wrong = moments.isna() | (moments < _EARLIEST) | (moments > latest)
+    shape = source.format or "ISO 8601"
+    return moments, [(wrong, f"an instant ({shape}) from 1970-01-01 to {latest:%Y-%m-%d} is needed")]
+
+
+def _happened(column: Column) -> bool:
+    return column.name not in ("expected_close_date", "start_date", "end_date")
+
+
+_KINDS = {
+    "text": _as_text,
+    "reference": _as_text,
+    "number": _as_number,
+    "money": _as_number,
+    "integer": _as_number,
+    "boolean": _as_boolean,
+    "choice": _as_choice,
+    "currency": _as_currency,
+    "json": _as_json,
+    "date": _as_date,
+    "timestamp": _as_timestamp,
+}

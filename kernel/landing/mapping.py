@@ -1,0 +1,189 @@
+"""Mapping files: how an export of another system becomes landing rows.
+
+A mapping lists files by pattern; each file gives rows to one or more facts, and for each fact says where every
+contract column comes from. The format is described for people in docs/reference/mapping.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kernel.errors import RefusedError
+from kernel.landing.contracts import FACTS
+
+_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+_SHIPPED = Path(__file__).parent / "mappings"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Source(_Strict):
+    """Where one contract column comes from: exactly one of from, constant, template, json, occurrence_of."""
+
+    column: str | None = Field(None, alias="from")
+    constant: str | None = None
+    template: str | None = None
+    pack: list[str] | None = Field(None, alias="json")
+    values: dict[str, str | None] | None = None
+    otherwise: str | None = Field(None, alias="else")
+    default: str | None = None
+    format: str | None = None
+    time_zone: str | None = None
+    scale: str | None = None
+    strip: str = ""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        given = [self.column, self.constant, self.template, self.pack]
+        if sum(origin is not None for origin in given) != 1:
+            raise ValueError("give exactly one of: from, constant, template, json")
+        return self
+
+
+def _as_source(value: Any) -> Any:
+    # `stage: deal_stage` is short for `stage: {from: deal_stage}`.
+    return {"from": value} if isinstance(value, str) else value
+
+
+class Condition(_Strict):
+    """Which rows count: the column's text is one of, is none of, is empty or is not."""
+
+    is_in: Annotated[list[str] | None, BeforeValidator(_listed)] = Field(None, alias="in")
+    not_in: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    empty: bool | None = None
+
+
+class Output(_Strict):
+    """The rows one file gives to one fact."""
+
+    fact: str
+    columns: dict[str, Annotated[Source, BeforeValidator(_as_source)]]
+    where: dict[str, Condition] = Field(default_factory=dict)
+    on_unknown_reference: Literal["reject", "null"] = "reject"
+    duplicates: Literal["reject", "last"] = "reject"
+
+    @model_validator(mode="after")
+    def _fits_the_contract(self) -> Output:
+        if self.fact not in FACTS:
+            raise ValueError(f"fact {self.fact!r} is unknown: choose among {', '.join(FACTS)}")
+        known = {column.name: column for column in FACTS[self.fact].columns}
+        for name in self.columns:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(
+                    f"fact {self.fact} has no column {name!r}{f': did you mean {near[0]}?' if near else ''}"
+                )
+        missing = [name for name, column in known.items() if column.required and name not in self.columns]
+        if missing:
+            raise ValueError(f"fact {self.fact} needs {', '.join(missing)}: map each, or give a constant")
+        return self
+
+
+class Covers(_Strict):
+    """The business days a file speaks for in full; taken from its rows when left out."""
+
+    first: Any = Field(None, alias="from")
+    last: Any = Field(None, alias="to")
+
+
+class File(_Strict):
+    """One kind of file of an export."""
+
+    pattern: str
+    outputs: list[Output] = Field(min_length=1)
+    format: Literal["csv", "whitespace"] = "csv"
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    columns: list[str] | None = None
+    # Text that is 1 for the first row with these columns' values, 2 for the second: for sources without ids.
+    occurrence_of: list[str] | None = None
+    covers: Covers = Covers()
+
+
+class Mapping(_Strict):
+    name: str
+    # Becomes part of row identities, so it is a plain name.
+    source_system: str = Field(pattern=_NAME)
+    description: str = ""
+    # The system whose rows the references point at, when it is not this one.
+    reference_source_system: str | None = Field(None, pattern=_NAME)
+    is_required: bool = True
+    files: list[File] = Field(min_length=1)
+
+    def file_for(self, path: Path) -> File | None:
+        return next((file for file in self.files if fnmatch(path.name, file.pattern)), None)
+
+
+def shipped() -> list[str]:
+    """Names of the mappings that come with the program."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+
+
+def load_mapping(name_or_path: str) -> Mapping:
+    """A shipped mapping by name, or one from a YAML file. Raises RefusedError saying what is wrong where."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _SHIPPED / f"{name_or_path}.yaml"
+        if not path.exists():
+            near = difflib.get_close_matches(name_or_path, shipped(), n=1)
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"choose among {', '.join(shipped())}, or give a .yaml file"
+            )
+            raise RefusedError(f"mapping {name_or_path!r} is unknown: {hint}")
+    try:
+        return Mapping(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RefusedError(f"mapping file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise RefusedError(
+            f"mapping file {path} is no valid YAML mapping: {str(error).splitlines()[0]}"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RefusedError(
+            f"mapping file {path}, {where}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
+
+
+def contract_mapping(
+    fact: str, present: Sequence[str], source_system: str, reference_source_system: str | None = None
+) -> Mapping:
+    """The mapping of a file that already follows a landing contract."""
+    contract = FACTS[fact]
+    known = [column.name for column in contract.columns]
+    for name in present:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise RefusedError(
+                f"column {name!r} is not part of the landing contract of {fact}"
+                f"{f': did you mean {near[0]}?' if near else ', remove it or use a mapping'}"
+            )
+    missing = [column.name for column in contract.columns if column.required and column.name not in present]
+    if missing:
+        raise RefusedError(f"column {missing[0]!r} is missing, which the landing contract of {fact} requires")
+    if not re.match(_NAME, source_system):
+        raise RefusedError(
+            f"source {source_system!r} is no plain name: use lower-case letters, digits, - and _"
+        )
+    return Mapping(
+        name="landing",
+        source_system=source_system,
+        reference_source_system=reference_source_system,
+        files=[File(pattern="*", outputs=[Output(fact=fact, columns={name: name for name in present})])],  # type: ignore[arg-type]
+    )

@@ -1,0 +1,187 @@
+"""Reading landing files in chunks of text with their line numbers. What the text means is casting's work."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from kernel.errors import RefusedError
+from kernel.landing.mapping import File
+
+CHUNK_ROWS = 50_000
+_MAX_FIELD_CHARACTERS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that cannot be loaded, with the sentence that says why."""
+
+    line: int
+    field: str | None
+    reason: str
+    row: dict[str, str]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows as text, the empty string where nothing stands; indexed by their line in the file."""
+
+    frame: pd.DataFrame
+    rejects: list[Reject]
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def header(path: Path, file: File | None = None) -> list[str]:
+    """The column names of a file; comma-separated with a header line unless `file` says otherwise.
+
+    Raises RefusedError when it is empty, broken off or names one twice.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(path).names)
+    if file and file.columns:
+        return file.columns
+    with _opened(path) as stream, _readable(path):
+        first = stream.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+    if not first.strip():
+        raise RefusedError(f"{path.name} is empty: it needs a header line that names its columns")
+    names = [name.strip() for name in next(csv.reader([first], delimiter=file.delimiter if file else ","))]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RefusedError(f"{path.name}, line 1: column {twice!r} stands there twice: rename one")
+    return names
+
+
+def chunks(path: Path, file: File, on_bytes: Callable[[int], None] = lambda done: None) -> Iterator[Chunk]:
+    """The file's rows. Raises RefusedError when it breaks off or is no file of the kind it says."""
+    if path.suffix == ".parquet":
+        yield from _parquet(path)
+        on_bytes(path.stat().st_size)
+        return
+    names = header(path, file)
+    with path.open("rb") as raw, _readable(path):
+        packed = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+        # A byte that is no UTF-8 becomes a lone surrogate, by which its row, and only its row, is refused.
+        text = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        for chunk in _rows(text, file, names):
+            yield chunk
+            on_bytes(raw.tell())
+
+
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+class _readable:
+    """Turns what goes wrong while reading into one sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+            raise RefusedError(
+                f"{self._path.name} breaks off or is no gzip file: nothing of it was loaded, transfer it again"
+            ) from error
+        if isinstance(error, csv.Error):
+            raise RefusedError(f"{self._path.name} is no CSV file: {error}") from error
+        if isinstance(error, OSError):
+            raise RefusedError(f"{self._path.name} cannot be read: {error.strerror or error}") from error
+
+
+def _rows(text: io.TextIOWrapper, file: File, names: list[str]) -> Iterator[Chunk]:
+    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    whitespace = file.format == "whitespace"
+    reader: Any = csv.reader(text, delimiter=file.delimiter)
+    numbered = ((number, line.split()) for number, line in enumerate(text, 1)) if whitespace else None
+    if not whitespace and file.columns is None:
+        next(reader, None)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    rejects: list[Reject] = []
+    while True:
+        if numbered is None:
+            row = next(reader, None)
+            line = reader.line_num
+        else:
+            line, row = next(numbered, (0, None))
+        if row is None:
+            break
+        if len(row) == len(names):
+            lines.append(line)
+            rows.append(row)
+        elif row:  # a blank line is no row
+            told = f"line {line} has {len(row)} fields and the header has {len(names)}: check its quotes and delimiters"
+            rejects.append(Reject(line, None, told, dict(zip(names, map(_clean, row), strict=False))))
+        if len(rows) >= CHUNK_ROWS:
+            yield _chunk(lines, rows, rejects, names)
+            lines, rows, rejects = [], [], []
+    yield _chunk(lines, rows, rejects, names)
+
+
+def _chunk(lines: list[int], rows: list[list[str]], rejects: list[Reject], names: list[str]) -> Chunk:
+    if not _is_utf8(rows):
+        good = [index for index, row in enumerate(rows) if _is_utf8([row])]
+        spoiled = sorted(set(range(len(rows))) - set(good))
+        for index in spoiled:
+            row = dict(zip(names, rows[index], strict=True))
+            field = next(name for name, value in row.items() if not _is_utf8([[value]]))
+            told = f"line {lines[index]}, field {field}: not valid UTF-8: save the file as UTF-8 and load it again"
+            rejects.append(
+                Reject(lines[index], field, told, {name: _clean(text) for name, text in row.items()})
+            )
+        lines, rows = [lines[index] for index in good], [rows[index] for index in good]
+    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in names]
+    data = {name: pd.array(column, dtype="str") for name, column in zip(names, columns, strict=True)}
+    return Chunk(pd.DataFrame(data, index=pd.Index(lines, dtype="int64")), rejects)
+
+
+def _is_utf8(rows: list[list[str]]) -> bool:
+    try:
+        "".join("".join(row) for row in rows).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+def _parquet(path: Path) -> Iterator[Chunk]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise RefusedError(
+            f"{path.name} is no Parquet file or breaks off: {str(error).splitlines()[0]}"
+        ) from None
+    line = 1
+    for batch in file.iter_batches(CHUNK_ROWS):
+        index = pd.RangeIndex(line, line + len(batch))
+        columns = {
+            name: pd.Series(column.cast(pa.string()).to_pandas(), dtype="str", index=index).fillna("")
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        yield Chunk(pd.DataFrame(columns, index=index), [])
+        line += len(batch)
