@@ -320,7 +320,7 @@ class _Load:
             return []
         columns = ", ".join(("line", *plan.present))
         taken = self.connection.execute(
-            sa.text(f"delete from incoming where line = any(:lines) returning {columns}"),  # noqa: S608 - contract columns
+            sa.text(f"delete from incoming where line = any(:lines) returning {columns}"),
             {"lines": list(refused)},
         )
         rejects = []

@@ -51,9 +51,7 @@ def header(path: Path, file: File | None = None) -> list[str]:
     Raises RefusedError when it is empty, broken off or names one twice.
     """
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return list(pq.read_schema(path).names)
+        return list(_parquet_file(path).schema_arrow.names)
     if file and file.columns:
         return file.columns
     with _opened(path) as stream, _readable(path):
@@ -168,14 +166,8 @@ def _clean(text: str) -> str:
 
 def _parquet(path: Path) -> Iterator[Chunk]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise RefusedError(
-            f"{path.name} is no Parquet file or breaks off: {str(error).splitlines()[0]}"
-        ) from None
+    file = _parquet_file(path)
     line = 1
     for batch in file.iter_batches(CHUNK_ROWS):
         index = pd.RangeIndex(line, line + len(batch))
@@ -185,3 +177,15 @@ def _parquet(path: Path) -> Iterator[Chunk]:
         }
         yield Chunk(pd.DataFrame(columns, index=index), [])
         line += len(batch)
+
+
+def _parquet_file(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise RefusedError(
+            f"{path.name} is no Parquet file or breaks off: {str(error).splitlines()[0]}"
+        ) from None

@@ -81,7 +81,7 @@ class Plan:
         if column.kind == "date":
             return f"({column.name} - date '1970-01-01')::text"
         if column.kind == "timestamp":
-            return f"(extract(epoch from {column.name}))::text"
+            return f"(extract(epoch from {column.name} - timestamptz '1970-01-01 00:00:00+00'))::text"
         return column.name
 
     def duplicates(self) -> str:
