@@ -196,6 +196,7 @@ class _Load:
 
     def run(self, output: Output, on_bytes: Callable[[int], None]) -> Outcome:
         fact = FACTS[output.fact]
+        output = output.with_currency(self.tenant.default_currency)
         plan = Plan(
             fact,
             tuple(column.name for column in fact.columns if column.name in output.columns),
@@ -278,19 +279,13 @@ class _Load:
         return sample, rejects
 
     def _duplicates(self, plan: Plan, output: Output) -> Iterable[tuple[int, str, str, str]]:
-        last_wins = output.duplicates == "last"
+        if output.duplicates != "reject":
+            self._run(plan.keep_one(output.duplicates))
+        fields = ", ".join(plan.fact.identity)
         for row in self._run(plan.duplicates()).all():
-            kept = row.last if last_wins else row.first
-            if row.line != kept and last_wins:
-                self.connection.execute(
-                    sa.text("delete from incoming where line = :line"), {"line": row.line}
-                )
-            elif row.line != kept:
-                fields = ", ".join(plan.fact.identity)
-                yield (
-                    row.line, row.row_key, plan.fact.identity[0],
-                    f"field {fields}: the same row stands in line {kept} already: remove one",
-                )  # fmt: skip
+            if row.line != row.first:
+                why = f"field {fields}: the same row stands in line {row.first} already: remove one"
+                yield row.line, row.row_key, plan.fact.identity[0], why
 
     def _unknown_references(self, plan: Plan) -> Iterable[tuple[int, str, str, str]]:
         for column, query in plan.unknown_references():

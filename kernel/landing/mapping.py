@@ -74,7 +74,7 @@ class Output(_Strict):
     columns: dict[str, Annotated[Source, BeforeValidator(_as_source)]]
     where: dict[str, Condition] = Field(default_factory=dict)
     on_unknown_reference: Literal["reject", "null"] = "reject"
-    duplicates: Literal["reject", "last"] = "reject"
+    duplicates: Literal["reject", "first", "last"] = "reject"
 
     @model_validator(mode="after")
     def _fits_the_contract(self) -> Output:
@@ -92,6 +92,14 @@ class Output(_Strict):
             raise ValueError(f"fact {self.fact} needs {', '.join(missing)}: map each, or give a constant")
         return self
 
+    def with_currency(self, default: str) -> Output:
+        """The same output, with the tenant's currency where the contract has one and the mapping names none."""
+        if "currency" in self.columns or all(
+            column.name != "currency" for column in FACTS[self.fact].columns
+        ):
+            return self
+        return self.model_copy(update={"columns": self.columns | {"currency": Source(constant=default)}})
+
 
 class Covers(_Strict):
     """The business days a file speaks for in full; taken from its rows when left out."""
@@ -107,7 +115,9 @@ class File(_Strict):
     outputs: list[Output] = Field(min_length=1)
     format: Literal["csv", "whitespace"] = "csv"
     delimiter: str = Field(",", min_length=1, max_length=1)
+    # For files without a usable header line: their columns, and how many lines come before the rows.
     columns: list[str] | None = None
+    skip_lines: int = Field(0, ge=0)
     # Text that is 1 for the first row with these columns' values, 2 for the second: for sources without ids.
     occurrence_of: list[str] | None = None
     covers: Covers = Covers()

@@ -9,6 +9,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,9 +110,12 @@ def _rows(text: io.TextIOWrapper, file: File, names: list[str]) -> Iterator[Chun
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     whitespace = file.format == "whitespace"
     reader: Any = csv.reader(text, delimiter=file.delimiter)
-    numbered = ((number, line.split()) for number, line in enumerate(text, 1)) if whitespace else None
-    if not whitespace and file.columns is None:
-        next(reader, None)
+    numbered: Any = ((number, line.split()) for number, line in enumerate(text, 1)) if whitespace else None
+    if numbered is not None:
+        numbered = islice(numbered, file.skip_lines, None)
+    else:
+        for _ in range(file.skip_lines if file.columns else 1):
+            next(reader, None)
     lines: list[int] = []
     rows: list[list[str]] = []
     rejects: list[Reject] = []

@@ -85,12 +85,18 @@ class Plan:
         return column.name
 
     def duplicates(self) -> str:
-        """Lines whose row stands in the file more than once; `first` is the line kept unless the last wins."""
+        """Lines whose row stands in the file more than once; `first` is the line kept."""
         return (
-            "select line, row_key, min(line) over same as first, max(line) over same as last"
+            "select line, row_key, min(line) over same as first"
             " from incoming where row_id in (select row_id from incoming group by row_id having count(*) > 1)"
             " window same as (partition by row_id)"
         )
+
+    @staticmethod
+    def keep_one(which: str) -> str:
+        """Drops all but the first or last line of each row."""
+        kept = {"first": "min", "last": "max"}[which]
+        return f"delete from incoming where line not in (select {kept}(line) from incoming group by row_id)"
 
     def unknown_references(self) -> list[tuple[Column, str]]:
         """For each reference, the lines that point at a row nobody loaded."""

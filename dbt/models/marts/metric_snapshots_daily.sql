@@ -34,17 +34,8 @@ covered as (
         family_rows.denominator,
         family_rows.sample_size,
         family_rows.window_days,
-        case
-            when definitions.sources in ('all', 'contacts', 'finance_inputs_monthly') then 'covered'
-            when coverage.metric_id is null or family_rows.metric_date < coverage.covered_from_date then 'undefined'
-            when family_rows.metric_date > coverage.covered_to_date then 'stale_source'
-            -- A sum over a window that begins before its source would pass a part for the whole; a ratio may
-            -- use a part of its window only when both of its parts begin on the same day.
-            when (definitions.kind = 'flow' or not coverage.begins_together)
-                and family_rows.metric_date - family_rows.window_days + 1 < coverage.covered_from_date
-                then 'part'
-            else 'covered'
-        end as coverage_status,
+        {{ coverage_status('definitions', 'coverage', 'family_rows.metric_date', 'family_rows.window_days') }}
+            as coverage_status,
         family_rows.value_status
     from family_rows
     left join definitions on definitions.metric_id = family_rows.metric_id
@@ -59,14 +50,16 @@ select
     covered.metric_id,
     covered.dimension,
     covered.dimension_key,
-    case when covered.coverage_status = 'covered' and covered.value_status = 'ok' then covered.value end as value,
+    case
+        when covered.coverage_status = 'covered' and covered.value_status = 'ok' then covered.value
+    end::numeric(38, 12) as value,
     case covered.coverage_status
         when 'covered' then covered.value_status
         when 'part' then 'undefined'
         else covered.coverage_status
     end as value_status,
-    case when covered.coverage_status = 'covered' then covered.numerator end as numerator,
-    case when covered.coverage_status = 'covered' then covered.denominator end as denominator,
+    case when covered.coverage_status = 'covered' then covered.numerator end::numeric(38, 12) as numerator,
+    case when covered.coverage_status = 'covered' then covered.denominator end::numeric(38, 12) as denominator,
     case when covered.coverage_status = 'covered' then coalesce(covered.sample_size, 0) else 0 end as sample_size,
     covered.window_days,
     {{ as_of() }} as computed_at,

@@ -1,6 +1,7 @@
 select
     tenant_id,
     id as revenue_event_id,
+    source_system,
     source_key,
     account_id,
     opportunity_id,

@@ -1,11 +1,72 @@
 {{ config(materialized='view') }}
 
-select
-    days.tenant_id,
-    days.metric_date,
-    metric.*
-from {{ ref('int_tenant_days') }} as days
-cross join lateral (values
-    {{ metric('x', 'null', "'undefined'") }}
-) as {{ metric_columns() }}
-where false
+with counted as (
+    select daily.tenant_id, daily.metric_date, metric.*
+    from {{ ref('int_conversion_spined_daily') }} as daily
+    cross join lateral (values
+        {{ ratio('win_rate', 'won_deals', 'closed_deals', window=90, minimum=10) }},
+        {{ ratio('win_rate', 'won_amount', 'closed_amount', sample='valued_deals', window=90, minimum=10,
+                 dimension="'{\"basis\": \"value\"}'::jsonb") }},
+        {{ ratio('stage_conversion_lead_to_opp', 'leads_with_deal', 'leads') }},
+        {{ ratio('follow_up_rate', 'leads_in_time', 'leads_due') }},
+        {{ ratio('no_show_rate', 'no_shows', 'meetings') }},
+        {{ ratio('proposal_acceptance_rate', 'accepted', 'proposals', window=90) }}
+    ) as {{ metric_columns() }}
+    where daily.metric_date >= {{ window_start() }}
+),
+
+cycles as (
+    select daily.tenant_id, daily.metric_date, metric.*
+    from {{ ref('int_sales_cycles_spined_daily') }} as daily
+    cross join lateral (values
+        {{ ratio('avg_sales_cycle_days', 'won_cycle_days', 'won_deals', window=90) }},
+        {% for stat in ['median', 'p90'] -%}
+        {{ metric('avg_sales_cycle_days', stat ~ '_cycle_days',
+                  "case when won_deals > 0 then 'ok' else 'undefined' end",
+                  numerator=stat ~ '_cycle_days', sample='won_deals', window=90,
+                  dimension="'{\"stat\": \"" ~ stat ~ "\"}'::jsonb") }},
+        {% endfor -%}
+        {{ ratio('avg_sales_cycle_days', 'open_deal_days', 'open_deals', window=90,
+                 dimension="'{\"stat\": \"open_age\"}'::jsonb") }}
+    ) as {{ metric_columns() }}
+),
+
+cohorts as (
+    select days.tenant_id, days.metric_date, metric.*
+    from {{ ref('int_tenant_days') }} as days
+    left join {{ ref('int_deal_cohorts_spined_daily') }} as cohorts using (tenant_id, metric_date)
+    left join {{ ref('int_sales_cycles_spined_daily') }} as cycles using (tenant_id, metric_date)
+    -- Without a median there is no cohort; with one it may be empty, which is another thing.
+    cross join lateral (values (
+        case when cycles.median_cycle_days is not null then coalesce(cohorts.won_deals, 0) end,
+        case when cycles.median_cycle_days is not null then coalesce(cohorts.created_deals, 0) end
+    )) as cohort (won, created)
+    cross join lateral (values
+        {{ ratio('stage_conversion_opp_to_close', 'cohort.won', 'cohort.created', window=90) }}
+    ) as {{ metric_columns() }}
+    where days.metric_date >= {{ window_start() }}
+),
+
+waits as (
+    select days.tenant_id, days.metric_date, metric.*
+    from {{ ref('int_tenant_days') }} as days
+    cross join (values ('', '{}'::jsonb), ('business_hours', '{"basis": "business_hours"}'::jsonb))
+        as bases (basis, dimension)
+    left join {{ ref('int_lead_waits_spined_daily') }} as waits
+        on waits.tenant_id = days.tenant_id and waits.metric_date = days.metric_date and waits.basis = bases.basis
+    cross join lateral (values
+        {{ metric('speed_to_lead_hours', 'waits.median_hours',
+                  "case when waits.leads is null then 'undefined' when waits.median_hours is null then 'infinite'"
+                  ~ " else 'ok' end",
+                  numerator='waits.median_hours', sample='waits.leads', window=30, dimension='bases.dimension') }}
+    ) as {{ metric_columns() }}
+    where days.metric_date >= {{ window_start() }}
+)
+
+select * from counted
+union all
+select * from cycles
+union all
+select * from cohorts
+union all
+select * from waits

@@ -13,6 +13,7 @@ select
     ledger.account_id,
     ledger.effective_date,
     ledger.reason,
+    count(*) as entries,
     sum({{ converted('ledger.mrr_delta', 'ledger.currency') }}) as mrr_delta
 from ledger
 {{ fx_join('ledger', 'currency', 'ledger.rate_date') }}

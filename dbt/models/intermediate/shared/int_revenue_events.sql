@@ -2,6 +2,7 @@
 select
     events.tenant_id,
     events.revenue_event_id,
+    events.source_system,
     events.source_key,
     events.account_id,
     events.opportunity_id,
@@ -16,10 +17,11 @@ select
         when 'new_booking' then 1 when 'expansion' then 1 when 'other_revenue' then 1
         when 'refund' then -1 when 'discount' then -1 else 0
     end * {{ converted('events.amount', 'events.currency') }} as net_revenue,
-    case when events.revenue_type = 'new_booking' then
-        {{ converted('events.amount', 'events.currency') }}
-        * case when tenants.bookings_basis = 'acv' then 12 / greatest(events.contract_months, 12) else 1 end
-    end as booking_amount,
+    -- A refund takes back what its booking counted.
+    case when events.revenue_type = 'new_booking' then 1 when events.refunds_booking then -1 end
+    * {{ converted('events.amount', 'events.currency') }}
+    * 12 / case when tenants.bookings_basis = 'acv' then greatest(events.contract_months, 12) else 12 end
+        as booking_amount,
     events.revenue_type in ('cogs', 'marketing_spend', 'sales_comp', 'other_cost') as is_cost,
     events.revenue_type in ('marketing_spend', 'sales_comp')
         or (events.revenue_type = 'other_cost' and events.cost_function = 'sales_marketing')
