@@ -23,6 +23,11 @@ def url() -> str:
     return server.start(settings().data_dir).url("revenue")
 
 
+def shown() -> str:
+    """Where the database is, for people: without its password."""
+    return sa.make_url(url()).render_as_string(hide_password=True)
+
+
 @cache
 def engine() -> sa.Engine:
     return sa.create_engine(url(), pool_pre_ping=True)

@@ -139,7 +139,6 @@ def _spend_rows(
     cents: np.ndarray,
 ) -> pd.DataFrame:
     count = len(channel)
-    rates = [1.0, *(foreign.rate for foreign in profile.foreign)]
     currency = currency_of_channel(profile, channel)
     impressions = rng.poisson(cents / 100 * 35)
     clicks = rng.binomial(impressions, 0.02)
@@ -149,8 +148,8 @@ def _spend_rows(
         {
             "channel_key": draw.keys("ch", channel),
             "date": draw.dates(calendar, day),
-            "currency": draw.words(currencies(profile), currency),
-            "spend": draw.money(np.rint(cents / np.array(rates)[currency])),
+            "currency": draw.words(profile.currencies, currency),
+            "spend": draw.money(np.rint(cents / np.array(profile.rates)[currency])),
             "impressions": draw.numbers(impressions),
             "clicks": draw.numbers(clicks),
             "leads": draw.numbers(leads),
@@ -159,11 +158,6 @@ def _spend_rows(
             "ingested_at": draw.instants(draw.next_morning(rng, calendar, day)),
         }
     )
-
-
-def currencies(profile: Profile) -> tuple[str, ...]:
-    """The home currency, then the foreign ones; a currency is an index into this."""
-    return (profile.currency, *(foreign.currency for foreign in profile.foreign))
 
 
 def currency_of_channel(profile: Profile, channel: np.ndarray) -> np.ndarray:

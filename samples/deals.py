@@ -99,9 +99,8 @@ def deals(
     order = happened[np.argsort(created[happened], kind="stable")]
     count = len(order)
     currency = currency_of_account[account[order]]
-    rates = np.array([1.0, *(foreign.rate for foreign in profile.foreign)])
-    # The mean of this log-normal is new_mrr.
-    mrr = np.maximum(rng.lognormal(np.log(profile.new_mrr) - 0.18, 0.6, count) / rates[currency], 10)
+    rates = np.array(profile.rates)
+    mrr = np.maximum(draw.around(profile.new_mrr, 0.5, rng, count) / rates[currency], 10)
     wandered = _wander(profile, calendar, streams, created[order])
     made = Deals(
         created[order],
@@ -136,7 +135,7 @@ def _wander(profile: Profile, calendar: Calendar, streams: Streams, created: np.
     number = np.arange(count)
     wins = rng.random(count) < profile.win_share
     stalls = rng.random(count) < 0.02
-    length = np.maximum(rng.lognormal(np.log(profile.cycle_days) - 0.18, 0.6, count), 0.2)
+    length = np.maximum(draw.around(profile.cycle_days, 0.6, rng, count), 0.2)
     length = (np.where(wins, 1.0, 1.2) * length * draw.DAY).astype(np.int64)
     closed = created + length
 

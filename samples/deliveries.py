@@ -98,7 +98,8 @@ def _mistaken(fact: str, table: pa.Table, wrong: np.ndarray, first_day: date) ->
     return table
 
 
-# What a source gets wrong at first. Never what makes a row that row, so that the correction finds it.
+# What a source gets wrong at first. Never what makes a row that row, so that the correction finds it; and in
+# each fact a value no true row has, so that the first version always differs from the last.
 _Mistake = Callable[[pa.Array, date], pa.Array]
 
 
@@ -127,11 +128,11 @@ _MISTAKES: dict[str, dict[str, _Mistake]] = {
     "campaigns": {"budget_total": _plus("500")},
     "campaign_channels": {"daily_budget": _plus("10")},
     "opportunities": {"amount": _plus("100"), "name": _always("Deal")},
-    "opportunity_stage_history": {"amount": _plus("100"), "expected_close_date": _two_days_early},
+    "opportunity_stage_history": {"amount": _plus("100"), "win_probability": _always("0.33")},
     "opportunity_channel_attribution": {"weight": _always("0.1")},
     "channel_spend_daily": {"spend": _plus("25")},
-    "events": {"event_type": _always("email_sent"), "campaign_key": _always(None)},
-    "activities": {"activity_type": _always("note"), "outcome": _always(None)},
+    "events": {"event_type": _always("email_unsubscribed"), "campaign_key": _always(None)},
+    "activities": {"activity_type": _always("sms"), "outcome": _always(None)},
     "revenue_events": {"amount": _plus("50"), "effective_date": _two_days_early},
     "subscription_ledger": {"mrr_delta": _doubled, "effective_date": _two_days_early},
     "finance_inputs_monthly": {"net_burn": _plus("1000"), "cash_balance": _plus("5000")},

@@ -116,16 +116,18 @@ def next_morning(rng: np.random.Generator, calendar: Calendar, day: np.ndarray) 
     return (calendar.epoch_day(day) + 1) * DAY + rng.integers(5 * 3600, 11 * 3600, len(day))
 
 
+def around(mean: float, spread: float, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Log-normal numbers of that mean; `spread` is the standard deviation of their logarithms."""
+    return rng.lognormal(np.log(mean) - spread**2 / 2, spread, count)
+
+
 def smoothed(calendar: Calendar, day: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """How many per day, averaged over the 91 days around each day."""
-    counts = np.bincount(day, weight, minlength=calendar.days).astype(float)
-    window = np.ones(91)
-    return np.convolve(counts, window, "same")[: calendar.days] / _overlap(calendar.days)
-
-
-def _overlap(days: int) -> np.ndarray:
-    numbers = np.arange(days)
-    return np.minimum(numbers + 45, days - 1) - np.maximum(numbers - 45, 0) + 1
+    """How many per day, averaged over the month around each day."""
+    counts = np.bincount(day, weight, minlength=calendar.days)
+    sums = np.concatenate([[0.0], np.cumsum(counts)])
+    number = np.arange(calendar.days)
+    first, last = np.maximum(number - 15, 0), np.minimum(number + 15, calendar.days - 1)
+    return (sums[last + 1] - sums[first]) / (last + 1 - first)
 
 
 def pick(rng: np.random.Generator, shares: Sequence[float], count: int) -> np.ndarray:

@@ -16,33 +16,34 @@ _DAYS_TO_CLOSE = 8
 _RATES_BEFORE = 520  # the oldest ledger entry, ten days and a weekend
 
 
-def months(calendar: Calendar) -> list[date]:
-    """The first days of the months that finance has closed, the one of the first covered day included."""
+def closed_months(calendar: Calendar) -> list[date]:
+    """The first days of the months finance has closed, from the one of the first covered day on."""
     found = []
     month = calendar.first.replace(day=1)
-    while (following := (month + timedelta(days=32)).replace(day=1)) and _closed_at(
-        following
-    ) <= calendar.as_of:
+    while _closed_at(month) <= calendar.as_of:
         found.append(month)
-        month = following
+        month = _next(month)
     return found
 
 
-def _closed_at(following: date) -> int:
-    return ((following - date(1970, 1, 1)).days + _DAYS_TO_CLOSE) * draw.DAY + 15 * 3600
+def _next(month: date) -> date:
+    return (month + timedelta(days=32)).replace(day=1)
+
+
+def _closed_at(month: date) -> int:
+    return ((_next(month) - date(1970, 1, 1)).days + _DAYS_TO_CLOSE) * draw.DAY + 15 * 3600
 
 
 def monthly_rows(profile: Profile, calendar: Calendar, streams: Streams) -> pd.DataFrame:
     """Cash falls by each month's burn and stands, at the newest close, for the profile's runway."""
     rng = streams.of("finance months")
-    closed = months(calendar)
+    closed = closed_months(calendar)
     count = len(closed)
     burn = np.rint(profile.burn_per_month * 100 * rng.uniform(0.9, 1.1, count)).astype(np.int64)
     if count > 6:
         burn[count - 6] = -burn[count - 6] // 4  # one good month in which cash grew
     newest = round(profile.runway_months * burn[-3:].mean()) if count else 0
     cash = newest + burn.sum() - np.cumsum(burn)
-    ends = [(month + timedelta(days=32)).replace(day=1) for month in closed]
     heads = np.rint(profile.headcount * 10 * np.linspace(0.9, 1.1, count)).astype(np.int64)
     return draw.frame(
         {
@@ -52,7 +53,7 @@ def monthly_rows(profile: Profile, calendar: Calendar, streams: Streams) -> pd.D
             "net_burn": draw.money(burn),
             "headcount_fte": draw.decimals(heads, 1),
             "variable_cost_share": draw.decimals(np.full(count, 35), 2, np.arange(count) == count - 9),
-            "ingested_at": draw.instants(np.array([_closed_at(end) for end in ends], dtype=np.int64)),
+            "ingested_at": draw.instants(np.array([_closed_at(month) for month in closed], dtype=np.int64)),
         }
     )
 

@@ -84,6 +84,16 @@ class Profile:
     corrected_share: float = 0.005
     repeated_share: float = 0.003
 
+    @property
+    def currencies(self) -> tuple[str, ...]:
+        """The home currency, then the foreign ones; inside the generator a currency is an index into this."""
+        return (self.currency, *(foreign.currency for foreign in self.foreign))
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """About what one unit of each currency is worth at home; enough to size amounts, never to convert."""
+        return (1.0, *(foreign.rate for foreign in self.foreign))
+
     def lacks(self, source_system: str, fact: str) -> bool:
         return source_system in self.absent or fact in self.absent
 
@@ -93,14 +103,16 @@ A = Profile(
     slug="acme-healthy",
     name="Acme Healthy",
     time_zone="America/New_York",
-    config={"target_bookings": 40_000, "target_pipeline": 100_000, "follow_up_sla_hours": 24},
+    config={"target_bookings": 30_000, "target_pipeline": 200_000, "follow_up_sla_hours": 24},
     config_changes=(
         ConfigChange(
             0.5,
             "Leads are promised an answer within four hours",
-            {"target_bookings": 45_000, "target_pipeline": 100_000, "follow_up_sla_hours": 4},
+            {"target_bookings": 35_000, "target_pipeline": 200_000, "follow_up_sla_hours": 4},
         ),
     ),
+    win_share=0.34,
+    expansion_per_month=0.05,
 )
 B = Profile(
     id="bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb",

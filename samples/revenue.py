@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from models.vocabulary import CHANNELS, COST_CLASSES, COST_FUNCTIONS, REVENUE_TYPES
 from samples import campaigns, draw, subscriptions
-from samples.campaigns import currencies
 from samples.deals import Deals
 from samples.draw import NONE, Calendar, Streams
 from samples.profiles import Profile
@@ -174,7 +173,7 @@ def finance(
 def _cost_of_revenue(
     profile: Profile, calendar: Calendar, rng: np.random.Generator, mrr: np.ndarray, earned: Sequence[Lines]
 ) -> list[Lines]:
-    rates = np.array([1.0, *(foreign.rate for foreign in profile.foreign)])
+    rates = np.array(profile.rates)
     sign = {"other_revenue": 1, "refund": -1, "discount": -1}
     revenue = mrr * 12 / 365
     for lines in earned:
@@ -272,7 +271,7 @@ def rows(
             "opportunity_key": draw.keys("op", line["deal"]),
             "type": draw.words(REVENUE_TYPES, line["type"]),
             "amount": draw.money(line["amount"]),
-            "currency": draw.words(currencies(profile), line["currency"]),
+            "currency": draw.words(profile.currencies, line["currency"]),
             "effective_date": draw.dates(calendar, line["day"]),
             "attribution_model": draw.same("last_touch", count),
             "campaign_key": draw.keys("ca", line["campaign"]),

@@ -9,7 +9,6 @@ import pandas as pd
 
 from models.vocabulary import SUBSCRIPTION_REASONS
 from samples import draw
-from samples.campaigns import currencies
 from samples.deals import Deals
 from samples.draw import NONE, Calendar, Streams
 from samples.profiles import Profile
@@ -47,10 +46,10 @@ def ledger(
 ) -> Ledger:
     """Every customer's changes. A second deal upgrades, a cancelled one ends the subscription for good."""
     rng = streams.of("subscriptions")
-    rates = np.array([1.0, *(foreign.rate for foreign in profile.foreign)])
+    rates = np.array(profile.rates)
     first = first_wins(deals)
     account = np.concatenate([np.arange(opening), deals.account[first]])
-    opening_mrr = rng.lognormal(np.log(profile.new_mrr) - 0.18, 0.6, opening)
+    opening_mrr = draw.around(profile.new_mrr, 0.5, rng, opening)
     mrr = np.concatenate(
         [np.rint(opening_mrr / rates[currency_of_account[:opening]] * 100).astype(np.int64), deals.mrr[first]]
     )
@@ -141,7 +140,7 @@ def daily_mrr(
     profile: Profile, calendar: Calendar, ledger: Ledger, currency_of_account: np.ndarray
 ) -> np.ndarray:
     """MRR at the end of each day, in about cents of the home currency."""
-    rates = np.array([1.0, *(foreign.rate for foreign in profile.foreign)])
+    rates = np.array(profile.rates)
     home = ledger.delta * rates[currency_of_account[ledger.account]]
     return np.cumsum(np.bincount(np.maximum(ledger.day, 0), home, minlength=calendar.days))
 
@@ -159,7 +158,7 @@ def rows(
             "effective_date": draw.dates(calendar, ledger.day),
             "reason": draw.words(SUBSCRIPTION_REASONS, ledger.reason),
             "mrr_delta": draw.money(ledger.delta),
-            "currency": draw.words(currencies(profile), currency_of_account[ledger.account]),
+            "currency": draw.words(profile.currencies, currency_of_account[ledger.account]),
             "ingested_at": draw.instants(draw.next_morning(rng, calendar, handed_over)),
         }
     )

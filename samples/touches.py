@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -313,11 +312,15 @@ def _outbound(
     # Cold calls that came before the lead do not count as an answer to it.
     early = known[rng.random(len(known)) < 0.02]
     before = leads.at[early] - rng.integers(DAY, 5 * DAY, len(early))
-    choose: Callable[[int], np.ndarray] = lambda count: (rng.random(count) < 0.5).astype(int)  # noqa: E731
     return [
-        _activities(first, choose(len(first)), noted_at, NONE, _OUTBOUND, NONE),
+        _activities(first, rng.integers(0, 2, len(first)), noted_at, NONE, _OUTBOUND, NONE),
         _activities(
-            later, choose(len(later)), contact[more], NONE, draw.pick(rng, (0.3, 0.6), len(later)), NONE
+            later,
+            rng.integers(0, 2, len(later)),
+            contact[more],
+            NONE,
+            draw.pick(rng, (0.3, 0.6), len(later)),
+            NONE,
         ),
         _activities(before, 0, leads.contact[early], NONE, _OUTBOUND, NONE),
     ]

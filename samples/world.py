@@ -114,7 +114,7 @@ def _facts(profile: Profile, calendar: Calendar, streams: Streams, scale: float)
     costs = revenue.finance(profile, calendar, streams, mrr, budget, spend, billed)
     events, meetings = touches.event_rows(profile, calendar, streams, leads, contacts, made, history, opening)
 
-    currency_words = draw.words(campaigns.currencies(profile), made.currency)
+    currency_words = draw.words(profile.currencies, made.currency)
     crm = {
         "accounts": people.account_rows(
             calendar, streams, *_accounts(calendar, leads, made, ledger, currency, opening)
@@ -186,8 +186,8 @@ def _accounts(
     came_back[ledger.account[ledger.reason == subscriptions.REACTIVATION]] = True
     bought = np.zeros(len(currency), dtype=bool)
     bought[ledger.account] = True
-    stage = np.select([came_back & (mrr > 0), mrr > 0, bought], [3, 1, 2], 0)
-    assert ACCOUNT_STAGES == ("prospect", "customer", "churned", "reactivated")
+    prospect, customer, churned, reactivated = range(len(ACCOUNT_STAGES))
+    stage = np.select([came_back & (mrr > 0), mrr > 0, bought], [reactivated, customer, churned], prospect)
     return created, stage
 
 

@@ -25,11 +25,13 @@ def demo(as_json: ui.Json = False) -> None:
     from kernel import metrics
     from kernel.landing import folder
 
-    ui.step("Database", database.prepare())
+    _, before, after = database.prepare()
+    ui.step("Database", f"{database.shown()}, schema at revision {after}" + (" (new)" if before is None else ""))
     last = _write_samples(settings().landing_dir)
     first = last - timedelta(days=DAYS - 1)
     engine = ui.connect()
-    ui.step("Tenants", folder.apply_tenants(engine, settings().landing_dir))
+    made = folder.apply_tenants(engine, settings().landing_dir)
+    ui.step("Tenants", f"created {', '.join(made)}" if made else "are there")
     pending = folder.pending(engine, settings().landing_dir)
     with engine.begin() as connection:
         done = not pending and metrics.covers(connection, first, last)
@@ -50,10 +52,15 @@ def demo(as_json: ui.Json = False) -> None:
 
 def _write_samples(landing: Path) -> date:
     """Writes the sample tenants once; gives their last day."""
-    from samples import write_all
+    from samples import END, PROFILES, write_all
 
-    with ui.spinner("Writing five sample tenants"):
-        last = write_all(landing)
+    # A tenant's folder is whole once it has this file, which is written last.
+    if all((landing / profile.slug / "tenant.yaml").exists() for profile in PROFILES):
+        last = END
+    else:
+        with ui.progress() as progress:
+            task = progress.add_task("Writing sample tenants", total=len(PROFILES))
+            last = write_all(landing, on_written=lambda world: progress.advance(task))
     ui.step("Samples", f"landing files in {landing}, up to {last}")
     return last
 

@@ -53,7 +53,9 @@ def staging_views() -> dg.AssetsDefinition:
         """Views over the spine and the dictionary; they read no window."""
         now = _now()
         with dbt.running(Window(now.date(), now.date(), now, context.run_id)):
-            yield from dbt_cli.cli(["build"], context=context).stream()
+            # Cautious: tests that also read working sets wait for the step that builds those.
+            command = ["build", "--indirect-selection", "cautious"]
+            yield from dbt_cli.cli(command, context=context).stream()
 
     return build_staging
 

@@ -74,15 +74,14 @@ proposals as (
     select
         proposed.tenant_id,
         proposed.metric_date,
-        count(*) as proposals,
-        count(*) filter (where exists (
-            select from history
-            where history.tenant_id = proposed.tenant_id
-                and history.opportunity_id = proposed.opportunity_id
-                and history.stage = 'closed_won'
-                and history.changed_at between proposed.proposed_at and proposed.proposed_at + interval '1440 hours'
-        )) as accepted
+        count(distinct proposed.opportunity_id) as proposals,
+        count(distinct won.opportunity_id) as accepted
     from proposed
+    left join history as won
+        on won.tenant_id = proposed.tenant_id
+        and won.opportunity_id = proposed.opportunity_id
+        and won.stage = 'closed_won'
+        and won.changed_at between proposed.proposed_at and proposed.proposed_at + interval '1440 hours'
     group by proposed.tenant_id, proposed.metric_date
 )
 

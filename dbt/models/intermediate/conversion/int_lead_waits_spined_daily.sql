@@ -1,10 +1,6 @@
 {#- The Kaplan-Meier median of the hours leads of the last 30 days waited for their first contact. A lead not
     reached by the end of the day waits until then and counts as censored there. -#}
-with days as (
-    select * from {{ ref('int_tenant_days') }} where metric_date >= {{ window_start() }}
-),
-
-leads as (
+with leads as (
     select
         days.tenant_id,
         days.metric_date,
@@ -12,11 +8,12 @@ leads as (
         leads.created_at,
         coalesce(leads.first_contact_at < days.day_end_at, false) as is_reached,
         least(leads.first_contact_at, days.day_end_at) as until_at
-    from days
-    inner join {{ ref('int_leads_followed_up') }} as leads
-        on leads.tenant_id = days.tenant_id
-        and leads.created_date > days.metric_date - 30
-        and leads.created_date <= days.metric_date
+    from {{ ref('int_leads_followed_up') }} as leads
+    cross join generate_series(
+        greatest(leads.created_date, {{ window_start() }}), leads.created_date + 29, interval '1 day'
+    ) as day
+    inner join {{ ref('int_tenant_days') }} as days
+        on days.tenant_id = leads.tenant_id and days.metric_date = day::date
 ),
 
 waits as (

@@ -7,25 +7,44 @@ deals as (
     select
         states.*,
         opportunities.created_at,
-        (extract(epoch from states.closed_at - opportunities.created_at) / 86400)::numeric as cycle_days
+        extract(epoch from states.closed_at - opportunities.created_at) as cycle_seconds
     from {{ ref('int_deal_states') }} as states
     inner join {{ ref('stg_spine__opportunities') }} as opportunities using (tenant_id, opportunity_id)
 ),
 
 won as (
     select
-        days.tenant_id,
-        days.metric_date,
+        deals.tenant_id,
+        day::date as metric_date,
         count(*) as won_deals,
-        sum(deals.cycle_days) as won_cycle_days,
-        array_agg(deals.cycle_days order by deals.cycle_days) as cycles
-    from days
-    inner join deals
-        on deals.tenant_id = days.tenant_id
-        and deals.stage = 'closed_won'
-        and days.metric_date >= deals.from_date
-        and days.metric_date < least(deals.to_date, deals.closed_date + 90)
-    group by days.tenant_id, days.metric_date
+        sum(deals.cycle_seconds) as won_cycle_seconds,
+        array_agg(deals.cycle_seconds order by deals.cycle_seconds) as cycles
+    from deals
+    -- The days the deal stands won and was won in the last 90 days.
+    cross join generate_series(
+        greatest(deals.from_date, {{ window_start() }}),
+        least(deals.to_date, deals.closed_date + 90, {{ window_end() }}) - 1,
+        interval '1 day'
+    ) as day
+    where deals.stage = 'closed_won'
+    group by deals.tenant_id, day
+),
+
+-- Linear between the two nearest ranks, as percentile_cont does, which would leave numeric for floating point.
+percentiles as (
+    select
+        tenant_id,
+        metric_date,
+        won_deals,
+        won_cycle_seconds,
+        {% for name, share in [('median', 0.5), ('p90', 0.9)] -%}
+        cycles[floor({{ share }} * (won_deals - 1))::int + 1]
+            + (cycles[ceil({{ share }} * (won_deals - 1))::int + 1]
+                - cycles[floor({{ share }} * (won_deals - 1))::int + 1])
+            * ({{ share }} * (won_deals - 1) - floor({{ share }} * (won_deals - 1))) as {{ name }}_cycle_seconds
+            {{- "," if not loop.last }}
+        {% endfor -%}
+    from won
 ),
 
 first_days as (
@@ -48,19 +67,15 @@ opened as (
 select
     days.tenant_id,
     days.metric_date,
-    coalesce(won.won_deals, 0) as won_deals,
-    coalesce(won.won_cycle_days, 0) as won_cycle_days,
-    -- Linear between the two nearest ranks, as percentile_cont does, which would leave numeric for floating point.
-    {% for name, share in [('median', 0.5), ('p90', 0.9)] -%}
-    won.cycles[floor({{ share }} * (won.won_deals - 1))::int + 1]
-        + (won.cycles[ceil({{ share }} * (won.won_deals - 1))::int + 1]
-            - won.cycles[floor({{ share }} * (won.won_deals - 1))::int + 1])
-        * ({{ share }} * (won.won_deals - 1) - floor({{ share }} * (won.won_deals - 1))) as {{ name }}_cycle_days,
-    {% endfor -%}
+    coalesce(percentiles.won_deals, 0) as won_deals,
+    coalesce(percentiles.won_cycle_seconds, 0) / 86400 as won_cycle_days,
+    percentiles.median_cycle_seconds / 86400 as median_cycle_days,
+    percentiles.p90_cycle_seconds / 86400 as p90_cycle_days,
+    least(ceil(2 * percentiles.median_cycle_seconds / 86400), 365)::int as maturity_days,
     coalesce(sum(opened.open_deals) over since_ever, 0) as open_deals,
     (coalesce(sum(opened.open_deals) over since_ever, 0) * extract(epoch from days.day_end_at)
         - coalesce(sum(opened.created_seconds) over since_ever, 0)) / 86400 as open_deal_days
 from days
-left join won using (tenant_id, metric_date)
+left join percentiles using (tenant_id, metric_date)
 left join opened using (tenant_id, metric_date)
 window since_ever as (partition by days.tenant_id order by days.metric_date)

@@ -32,19 +32,11 @@ cycles as (
 ),
 
 cohorts as (
-    select days.tenant_id, days.metric_date, metric.*
-    from {{ ref('int_tenant_days') }} as days
-    left join {{ ref('int_deal_cohorts_spined_daily') }} as cohorts using (tenant_id, metric_date)
-    left join {{ ref('int_sales_cycles_spined_daily') }} as cycles using (tenant_id, metric_date)
-    -- Without a median there is no cohort; with one it may be empty, which is another thing.
-    cross join lateral (values (
-        case when cycles.median_cycle_days is not null then coalesce(cohorts.won_deals, 0) end,
-        case when cycles.median_cycle_days is not null then coalesce(cohorts.created_deals, 0) end
-    )) as cohort (won, created)
+    select daily.tenant_id, daily.metric_date, metric.*
+    from {{ ref('int_deal_cohorts_spined_daily') }} as daily
     cross join lateral (values
-        {{ ratio('stage_conversion_opp_to_close', 'cohort.won', 'cohort.created', window=90) }}
+        {{ ratio('stage_conversion_opp_to_close', 'won_deals', 'created_deals', window=90) }}
     ) as {{ metric_columns() }}
-    where days.metric_date >= {{ window_start() }}
 ),
 
 waits as (

@@ -9,9 +9,13 @@ case when attributed_channel in ('{{ known_channels | join("', '") }}') then att
 {%- endset -%}
 
 with days as (
-    select tenant_id, metric_date
-    from {{ ref('int_tenant_days') }}
-    where metric_date >= {{ window_start() }} - 118
+    select days.tenant_id, days.metric_date
+    from {{ ref('int_tenant_days') }} as days
+    inner join {{ ref('int_fact_coverage') }} as coverage
+        on coverage.tenant_id = days.tenant_id
+        and coverage.fact = 'revenue_events'
+        and days.metric_date >= coverage.covered_from_date
+    where days.metric_date >= {{ window_start() }} - 118
 ),
 
 costs as (

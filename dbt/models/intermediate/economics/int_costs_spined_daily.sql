@@ -1,6 +1,10 @@
 {#- What acquiring and serving customers cost on each tenant-day, the customers won, and the revenue that is not
-    recurring, with the sums of the trailing windows. -#}
-with days as (
+    recurring, with the sums of the trailing windows, from the first day that revenue events cover. -#}
+with coverage as (
+    select tenant_id, covered_from_date from {{ ref('int_fact_coverage') }} where fact = 'revenue_events'
+),
+
+days as (
     select tenant_id, metric_date from {{ ref('int_tenant_days') }}
 ),
 
@@ -22,6 +26,8 @@ events as (
     left join {{ ref('stg_spine__finance_inputs') }} as finance
         on finance.tenant_id = events.tenant_id
         and finance.month_start_date = date_trunc('month', events.effective_date)::date
+    inner join coverage
+        on coverage.tenant_id = events.tenant_id and events.effective_date >= coverage.covered_from_date
     where events.is_cost or events.revenue_type in ('other_revenue', 'refund', 'discount')
 ),
 
@@ -41,9 +47,11 @@ event_days as (
 ),
 
 customers as (
-    select tenant_id, effective_date as metric_date, count(*) as new_customers
-    from {{ ref('int_first_bookings') }}
-    group by tenant_id, effective_date
+    select bookings.tenant_id, bookings.effective_date as metric_date, count(*) as new_customers
+    from {{ ref('int_first_bookings') }} as bookings
+    inner join coverage
+        on coverage.tenant_id = bookings.tenant_id and bookings.effective_date >= coverage.covered_from_date
+    group by bookings.tenant_id, bookings.effective_date
 ),
 
 daily as (

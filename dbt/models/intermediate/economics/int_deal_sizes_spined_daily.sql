@@ -6,9 +6,19 @@ with days as (
 ),
 
 won as (
-    select tenant_id, amount, from_date, least(to_date, closed_date + 90) as until_date
-    from {{ ref('int_deal_states') }}
-    where stage = 'closed_won' and amount is not null and least(to_date, closed_date + 90) > {{ window_start() }} - 29
+    select
+        deals.tenant_id,
+        deals.amount,
+        deals.from_date,
+        least(deals.to_date, deals.closed_date + 90) as until_date
+    from {{ ref('int_deal_states') }} as deals
+    inner join {{ ref('int_fact_coverage') }} as coverage
+        on coverage.tenant_id = deals.tenant_id
+        and coverage.fact = 'opportunity_stage_history'
+        and deals.closed_date >= coverage.covered_from_date
+    where deals.stage = 'closed_won'
+        and deals.amount is not null
+        and least(deals.to_date, deals.closed_date + 90) > {{ window_start() }} - 29
 ),
 
 daily as (

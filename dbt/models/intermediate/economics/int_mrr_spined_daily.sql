@@ -1,5 +1,13 @@
-{#- Recurring revenue at the end of each tenant-day, what moved it, and how much of last year's is kept. -#}
-with days as (
+{#- Recurring revenue at the end of each tenant-day, what moved it, and how much of last year's is kept. The balance
+    knows every entry; what is set against other sums is of the days the ledger covers, which leaves out the entries
+    that open the books. -#}
+with coverage as (
+    select tenant_id, covered_from_date
+    from {{ ref('int_fact_coverage') }}
+    where fact = 'subscription_ledger'
+),
+
+days as (
     select tenant_id, metric_date from {{ ref('int_tenant_days') }}
 ),
 
@@ -79,6 +87,13 @@ levels as (
     group by account_changes.tenant_id, greatest(account_changes.edge_date, first_days.first_date)
 ),
 
+covered_changes as (
+    select changes.*
+    from {{ ref('int_mrr_changes') }} as changes
+    inner join coverage
+        on coverage.tenant_id = changes.tenant_id and changes.effective_date >= coverage.covered_from_date
+),
+
 flows as (
     select
         tenant_id,
@@ -89,7 +104,7 @@ flows as (
         -12 * sum(mrr_delta) filter (where reason = 'churn') as churned_arr,
         sum(entries) filter (where reason = 'churn') as churned_entries,
         -sum(mrr_delta) filter (where reason in ('churn', 'contraction')) as lost_mrr
-    from {{ ref('int_mrr_changes') }}
+    from covered_changes
     group by tenant_id, effective_date
 ),
 
@@ -100,7 +115,7 @@ new_account_days as (
         tenant_id,
         effective_date,
         lead(effective_date) over (partition by tenant_id, account_id order by effective_date) as next_date
-    from {{ ref('int_mrr_changes') }}
+    from covered_changes
     where reason = 'new'
 ),
 
@@ -140,10 +155,14 @@ daily as (
 
 accrued as (
     select
-        *,
-        mrr / extract(day from date_trunc('month', metric_date) + interval '1 month' - interval '1 day')
-            as accrued_revenue
+        daily.*,
+        case when daily.metric_date >= coverage.covered_from_date then daily.mrr else 0 end as covered_mrr,
+        case when daily.metric_date >= coverage.covered_from_date then
+            daily.mrr
+            / extract(day from date_trunc('month', daily.metric_date) + interval '1 month' - interval '1 day')
+        else 0 end as accrued_revenue
     from daily
+    left join coverage using (tenant_id)
 )
 
 select
@@ -151,5 +170,5 @@ select
     {{ rolling_sums(['expansion_arr', 'expansion_entries', 'churned_arr', 'churned_entries']) }},
     {{ rolling_sums(['accrued_revenue'], days=[30, 90]) }},
     {{ rolling_sums(['new_mrr'], days=[90]) }},
-    {{ rolling_sums(['mrr', 'lost_mrr'], days=[365]) }}
+    {{ rolling_sums(['covered_mrr', 'lost_mrr'], days=[365]) }}
 from accrued

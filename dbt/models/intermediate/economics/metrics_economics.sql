@@ -12,7 +12,7 @@ with daily as (
         case when ledger.covered_from_date <= days.metric_date - 365 then mrr.{{ column }} end as {{ column }},
         {% endfor -%}
         mrr.lost_mrr_t365,
-        mrr.mrr_t365,
+        mrr.covered_mrr_t365,
         mrr.accrued_revenue_t30 + costs.single_revenue_t30 as revenue_t30,
         mrr.accrued_revenue_t90 + costs.single_revenue_t90 as revenue_t90,
         costs.cogs_t30,
@@ -54,7 +54,7 @@ parts as (
         {% endfor -%}
         case when unclassed_cost_rows_t90 = 0 then revenue_t90 - variable_cost_t90 end as contribution_t90,
         lost_mrr_t365 * 365 / 12 / nullif(ledger_days_t365, 0) as lost_mrr_per_month,
-        mrr_t365 / nullif(ledger_days_t365, 0) as mean_mrr
+        covered_mrr_t365 / nullif(ledger_days_t365, 0) as mean_mrr
     from daily
 ),
 

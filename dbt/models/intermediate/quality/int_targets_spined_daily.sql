@@ -1,14 +1,19 @@
 {#- What is missing of the month's bookings target in force at the end of each tenant-day. -#}
+with targets as (
+    select days.tenant_id, days.metric_date, coalesce(config.target_bookings_monthly, 150000) as target_bookings
+    from {{ ref('int_tenant_days') }} as days
+    left join {{ ref('stg_spine__config_versions') }} as config
+        on config.tenant_id = days.tenant_id
+        and config.valid_from_at < days.day_end_at
+        and coalesce(config.valid_to_at, 'infinity') >= days.day_end_at
+)
+
 select
-    days.tenant_id,
-    days.metric_date,
-    coalesce(config.target_bookings_monthly, 150000) as target_bookings,
-    coalesce(config.target_bookings_monthly, 150000) - sum(bookings.bookings_amount) over (
-        partition by days.tenant_id, date_trunc('month', days.metric_date) order by days.metric_date
+    targets.tenant_id,
+    targets.metric_date,
+    targets.target_bookings,
+    targets.target_bookings - sum(bookings.bookings_amount) over (
+        partition by targets.tenant_id, date_trunc('month', targets.metric_date) order by targets.metric_date
     ) as missing_bookings
-from {{ ref('int_tenant_days') }} as days
+from targets
 inner join {{ ref('int_bookings_daily') }} as bookings using (tenant_id, metric_date)
-left join {{ ref('stg_spine__config_versions') }} as config
-    on config.tenant_id = days.tenant_id
-    and config.valid_from_at < days.day_end_at
-    and coalesce(config.valid_to_at, 'infinity') >= days.day_end_at

@@ -47,9 +47,9 @@ duplicates as (
     select daily.tenant_id, daily.metric_date, metric.*
     from {{ ref('int_contacts_spined_daily') }} as daily
     cross join lateral (values
-        {{ metric('duplicate_contact_rate', '1 - identities / nullif(contacts, 0)',
+        {{ metric('duplicate_contact_rate', '1 - identities::numeric / nullif(contacts, 0)',
                   "case when contacts = 0 then 'undefined' else 'ok' end",
-                  numerator='1 - identities / nullif(contacts, 0)', sample='contacts') }}
+                  numerator='1 - identities::numeric / nullif(contacts, 0)', sample='contacts') }}
     ) as {{ metric_columns() }}
     where daily.metric_date >= {{ window_start() }}
 ),

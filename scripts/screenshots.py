@@ -1,0 +1,242 @@
+"""Pictures of the running Dagster UI for the documentation, taken only once the page shows what they are of.
+
+Starts nothing but a headless Chromium, which it drives over W3C WebDriver: JSON over HTTP, so the standard
+library is enough. The UI is the one at --url (`make up`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+PATIENCE_SECONDS = 30
+SETTLING_SECONDS = (
+    2  # the colours of runs and checks come after the drawing, and no element says when all have
+)
+
+# From a file to a number, as (group, asset): what the lineage picture must show from left to right.
+CHAIN = (
+    ("landing", "revenue_events"),
+    ("spine", "revenue_events"),
+    ("staging", "stg_spine__revenue_events"),
+    ("shared", "int_revenue_events"),
+    ("paid", "metrics_paid"),
+    ("metrics", "metric_snapshots_daily"),
+)
+LANDED, SNAPSHOTS = "landing/revenue_events", "analytics/metric_snapshots_daily"
+
+_GROUPS = """
+return [...document.querySelectorAll('foreignObject.group')].map(e => {
+  const {left, right, top, bottom} = e.getBoundingClientRect();
+  return {name: e.firstElementChild.innerText.split('\\n')[0], left, right, top, bottom};
+});
+"""
+# The middle of each node, and whether a reader sees it: a dialog, a side bar or the window's edge may hide it.
+_NODES = """
+return [...document.querySelectorAll('foreignObject:not(.group)')].filter(e => e.textContent).map(e => {
+  const box = e.getBoundingClientRect(), x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+  const label = e.querySelector('[class*="assetName"]') ?? e;
+  return {label: label.textContent, x, y, visible: e.contains(document.elementFromPoint(x, y))};
+});
+"""
+_EDGES = "return document.querySelectorAll('path[marker-end]').length"
+_FOLD_SIDE_BARS = (
+    "document.querySelectorAll('button:has([aria-label=panel_show_right])').forEach(b => b.click())"
+)
+_EXPAND_ALL_GROUPS = (
+    "document.body.dispatchEvent(new KeyboardEvent('keydown', {code: 'KeyE', altKey: true, bubbles: true}))"
+)
+
+
+class PictureError(Exception):
+    """The page does not show what the picture is of, or no picture can be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """One window of a headless Chromium."""
+
+    port: int
+    session: str
+
+    def open(self, url: str) -> None:
+        self._ask("POST", "/url", {"url": url})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """The value that a JavaScript function of this body returns in the page."""
+        return self._ask("POST", "/execute/sync", {"script": script, "args": arguments})
+
+    def picture(self) -> bytes:
+        """What the window shows, as PNG."""
+        return base64.b64decode(self._ask("GET", "/screenshot"))
+
+    def resize(self, width: int, height: int) -> None:
+        """Gives the page itself this size in pixels, whatever the window adds around it."""
+        inner = self.run("return [innerWidth, innerHeight]")
+        outer = self._ask("GET", "/window/rect")
+        around = (outer["width"] - inner[0], outer["height"] - inner[1])
+        self._ask("POST", "/window/rect", {"width": width + around[0], "height": height + around[1]})
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return _webdriver(self.port, method, f"/session/{self.session}{path}", body)
+
+
+def _webdriver(port: int, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2 * PATIENCE_SECONDS)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        value = json.loads(connection.getresponse().read())["value"]
+    finally:
+        connection.close()
+    if isinstance(value, dict) and "error" in value:
+        raise PictureError(f"The browser refused {method} {path}: {value['message'].splitlines()[0]}.")
+    return value
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A Chromium with an empty profile, gone at the end. Raises PictureError when there is none to start."""
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not (driver and chromium):
+        raise PictureError("There is no Chromium here: apt-get install chromium chromium-driver.")
+    flags = ["--headless=new", "--hide-scrollbars"]
+    flags += ["--disable-dev-shm-usage"]  # containers have 64 MB of it
+    if os.geteuid() == 0:
+        flags += ["--no-sandbox"]  # which Chromium cannot build as root, and the only page is our own
+    options = {"goog:chromeOptions": {"binary": chromium, "args": flags}}
+    process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        port = _port(process)
+        created = _webdriver(port, "POST", "/session", {"capabilities": {"alwaysMatch": options}})
+        try:
+            yield Browser(port, created["sessionId"])
+        finally:
+            _webdriver(port, "DELETE", f"/session/{created['sessionId']}")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    for line in process.stdout or ():
+        if found := re.search(r"started successfully on port (\d+)", line):
+            return int(found[1])
+    raise PictureError("chromedriver ended before it was ready.")
+
+
+def _await(missing: Callable[[], Sequence[str]], page: str) -> None:
+    """Returns when nothing is missing any more. Raises PictureError with what still is."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while still := missing():
+        if time.monotonic() > deadline:
+            raise PictureError(f"After {PATIENCE_SECONDS} s {page} does not show: {', '.join(still)}.")
+        time.sleep(0.25)
+
+
+def _dismiss_sign_up(window: Browser, url: str) -> None:
+    # A Dagster that has not been told otherwise greets each new browser with a form over the page.
+    window.open(f"{url}/server_info")
+    window.run("localStorage.setItem('communityNux', JSON.stringify('1'))")
+
+
+def shows(label: str, name: str) -> bool:
+    """Whether a node's label is of this asset; the UI shortens long names in the middle."""
+    head, dots, tail = label.partition("…")
+    return name.startswith(head) and name.endswith(tail) if dots else label == name
+
+
+def lineage(window: Browser, url: str) -> None:
+    """The graph from a landed file to the metric snapshots, by way of the groups of the chain."""
+    groups = list(dict.fromkeys(group for group, _ in CHAIN))
+    among = " or ".join(f'group:"{group}"' for group in groups)
+    # What lies between the two ends, so nothing is there at all when no way leads from one to the other.
+    # Coverage is left out: it feeds every metric, and its edges would cross the picture.
+    query = f'key:"{LANDED}"+ and +key:"{SNAPSHOTS}" and ({among}) and not key:"*_coverage"'
+    window.resize(1600, 480)
+    window.open(f"{url}/asset-groups~{quote(query, safe='')}")
+    _await(lambda: _missing_groups(window, groups), "the lineage graph")
+    # In this order, since the graph is fitted to the room there is when its groups are opened.
+    window.run(_FOLD_SIDE_BARS)
+    window.run(_EXPAND_ALL_GROUPS)
+    _await(lambda: _missing_in_chain(window), "the lineage graph")
+
+
+def _missing_groups(window: Browser, groups: Sequence[str]) -> list[str]:
+    drawn = {group["name"] for group in window.run(_GROUPS)}
+    return [f"group {group}" for group in groups if group not in drawn]
+
+
+def _missing_in_chain(window: Browser) -> list[str]:
+    """What of the chain is not visible in its group, or not right of what it is computed from."""
+    boxes = {group["name"]: group for group in window.run(_GROUPS)}
+    nodes, missing, left = window.run(_NODES), [], float("-inf")
+    for group, name in CHAIN:
+        found = [
+            node["x"]
+            for node in nodes
+            if node["visible"] and shows(node["label"], name) and _within(node, boxes.get(group))
+        ]
+        if not found or min(found) <= left:
+            missing.append(f"{name} in {group}")
+        left = min(found, default=left)
+    return missing if missing or window.run(_EDGES) >= len(CHAIN) - 1 else ["the edges"]
+
+
+def _within(node: Mapping[str, Any], box: Mapping[str, Any] | None) -> bool:
+    return bool(box) and box["left"] <= node["x"] <= box["right"] and box["top"] <= node["y"] <= box["bottom"]
+
+
+def asset(window: Browser, url: str) -> None:
+    """The page of the metric snapshots: status, checks, description, trend plots."""
+    window.resize(1600, 1300)
+    window.open(f"{url}/assets/{SNAPSHOTS}")
+    expected = ["metric_snapshots_daily", "Latest materialization", "Latest check results", "Description"]
+    _await(lambda: _missing_text(window, expected), "the page of the snapshots")
+
+
+def _missing_text(window: Browser, expected: Sequence[str]) -> list[str]:
+    text = window.run("return document.body.innerText")
+    return [line for line in expected if line not in text]
+
+
+PICTURES = {"lineage": lineage, "asset": asset}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "pictures", nargs="*", metavar="picture", help=f"{' or '.join(PICTURES)}; both if none"
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:3000", help="where the UI is")
+    parser.add_argument("--into", type=Path, default=IMAGES, help="the folder the pictures go to")
+    asked = parser.parse_args(arguments)
+    for name in asked.pictures or PICTURES:
+        with browser() as window:
+            _dismiss_sign_up(window, asked.url)
+            PICTURES[name](window, asked.url)
+            time.sleep(SETTLING_SECONDS)
+            file = asked.into / f"{name}.png"
+            file.write_bytes(window.picture())
+            print(file)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except PictureError as error:
+        sys.exit(f"Error: {error}")
