@@ -146,11 +146,20 @@ def _load_file(
             outcomes = [load.run(output, on_bytes) for output in file.outputs]
             if options.dry_run:
                 transaction.rollback()
-            return outcomes
+                return outcomes
+        _analyze(engine, {FACTS[outcome.fact].table for outcome in outcomes if outcome.inserted})
+        return outcomes
     except (RevenueOsError, sa.exc.DBAPIError) as error:
         if not options.dry_run:
             _record_failure(engine, path, digest, tenant, used, file, options, error)
         raise
+
+
+def _analyze(engine: sa.Engine, tables: Iterable[str]) -> None:
+    """Statistics for what comes next; also ends plans of the reference checks made while a table was empty."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in sorted(tables):
+            connection.execute(sa.text(f"analyze {table}"))
 
 
 def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Mapping, File]:
@@ -215,6 +224,8 @@ class _Load:
         self.connection.execute(sa.text("drop table if exists incoming"))
         self._run(plan.create().replace(":tenant", f"'{self.tenant.id}'"))
         sample, rejects = self._copy(plan, caster, on_bytes)
+        # Without statistics the checks and the upsert would be planned for a handful of rows.
+        self._run("analyze incoming")
         stored = self._one("select count(*) from incoming")
         rejects += self._refuse(self._duplicates(plan, output), plan)
         rejects += self._refuse(self._unknown_references(plan), plan)

@@ -122,9 +122,9 @@ class Plan:
         if self.fact.happened is None or "currency" not in self.present:
             return None
         happened = self.fact.column(self.fact.happened)
-        day = happened.name
+        day = f"incoming.{happened.name}"
         if happened.kind == "timestamp":
-            day = f"({happened.name} at time zone :time_zone)::date"
+            day = f"({day} at time zone :time_zone)::date"
         return (
             f"select line, row_key, currency as value, {day} as day from incoming"
             f" where currency <> :reporting_currency and not exists (select from spine.fx_rates as rates"
@@ -137,9 +137,9 @@ class Plan:
         if self.fact.happened is None:
             return None
         happened = self.fact.column(self.fact.happened)
-        day = happened.name
+        day = f"incoming.{happened.name}"
         if happened.kind == "timestamp":
-            day = f"({happened.name} at time zone :time_zone)::date"
+            day = f"({day} at time zone :time_zone)::date"
         last = (
             f"(max({day}) + interval '1 month' - interval '1 day')::date"
             if self.fact.name == ("finance_inputs_monthly")

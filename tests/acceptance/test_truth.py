@@ -1,0 +1,102 @@
+"""Every metric of every sample tenant equals what plain pandas and Decimal make of the generator's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.landing import folder
+from samples import END, PROFILES, Truth, read_truth, write_all
+from tests import oracle
+from tests.warehouse.build import build
+
+NOW = datetime(2026, 7, 2, 12, tzinfo=UTC)
+SLUGS = [profile.slug for profile in PROFILES]
+
+# Month ends, both changes of the clock and the days beside them, the first days of a tenant, ordinary days.
+DAYS = sorted(
+    {
+        *(date(2025, month, 1) - timedelta(days=1) for month in range(8, 13)),
+        *(date(2026, month, 1) - timedelta(days=1) for month in range(1, 7)),
+        date(2025, 10, 26), date(2025, 10, 27), date(2025, 11, 2), date(2026, 3, 8), date(2026, 3, 29),
+        date(2026, 3, 30), date(2025, 6, 10), date(2025, 9, 15), date(2026, 1, 1), date(2026, 2, 14),
+        date(2026, 4, 1), date(2026, 5, 2), date(2026, 5, 15), date(2026, 6, 1), date(2026, 6, 7),
+        date(2026, 6, 14), date(2026, 6, 21), date(2026, 6, 25), date(2026, 6, 29), END,
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("landing")
+    write_all(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def truths(landing: Path) -> dict[str, Truth]:
+    return read_truth(landing)
+
+
+@pytest.fixture(scope="module")
+def computed(landing: Path, module_database_url: str) -> Iterator[sa.Engine]:
+    """The landing files loaded and every day of the calendar computed in one dbt build."""
+    engine = sa.create_engine(module_database_url)
+    folder.apply_tenants(engine, landing)
+    report = folder.load_pending(engine, landing, now=NOW)
+    assert report.refused == {}
+    assert sum(counts.rejected for counts in report.facts.values()) == 0
+    build(module_database_url, DAYS[0], DAYS[-1], as_of=NOW)
+    yield engine
+    engine.dispose()
+
+
+def actual(engine: sa.Engine, tenant_id: str) -> pd.DataFrame:
+    query = sa.text(
+        "select date, metric_id, dimension_key, value, value_status, numerator, denominator, sample_size,"
+        " window_days, is_final from analytics.metric_snapshots_daily"
+        " where tenant_id = :tenant and date = any(:days)"
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(query, {"tenant": tenant_id, "days": DAYS})
+        return pd.DataFrame(rows.mappings().all())
+
+
+def test_there_are_thirty_days_to_compare() -> None:
+    assert len(DAYS) >= 30
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_every_metric_equals_the_truth(slug: str, computed: sa.Engine, truths: dict[str, Truth]) -> None:
+    truth = truths[slug]
+    tenant = oracle.Tenant(
+        truth.tenant.id,
+        slug,
+        truth.tenant.default_currency,
+        [(version.valid_from, version.payload) for version in truth.tenant.config_versions],
+    )
+    expected = oracle.compute(
+        truth.facts,
+        tenant,
+        DAYS,
+        coverage=[
+            (row.source_system, row.fact, row.covered_from, row.covered_to, row.is_required)
+            for row in truth.coverage
+        ],
+        as_of=NOW,
+        watermarks=list(truth.watermarks.itertuples(index=False, name=None)),
+    )
+    differences = oracle.compare(actual(computed, truth.tenant.id), expected)
+    assert differences == [], f"{len(differences)} differences:\n" + "\n".join(differences[:40])
+
+
+def test_the_pipeline_sees_the_tenants_the_generator_made(computed: sa.Engine) -> None:
+    with computed.begin() as connection:
+        tenancy.service(connection)
+        assert sorted(tenant.slug for tenant in tenancy.all_tenants(connection)) == sorted(SLUGS)

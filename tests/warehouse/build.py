@@ -1,0 +1,70 @@
+"""Running dbt from a test, on the test's own database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from models import address
+
+PROJECT = Path(__file__).resolve().parents[2] / "dbt"
+
+
+@cache
+def _target() -> str:
+    # One for the session, so that the project is parsed once.
+    return tempfile.mkdtemp(prefix="dbt-target-")
+
+
+def environment(url: str) -> dict[str, str]:
+    """What dbt's profile reads, for a database of a test."""
+    libpq = address.libpq_environment(url)
+    return libpq | {
+        "DBT_PG_HOST": libpq.get("PGHOST", "localhost"),
+        "DBT_PG_PORT": libpq.get("PGPORT", "5432"),
+        "DBT_PG_USER": libpq.get("PGUSER", "postgres"),
+        "DBT_ENV_SECRET_PG_PASSWORD": libpq.get("PGPASSWORD", ""),
+        "DBT_PG_DATABASE": libpq["PGDATABASE"],
+    }
+
+
+def dbt(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("dbt")), *arguments, "--target-path", _target()]
+    command += ["--log-path", _target(), "--no-use-colors"]
+    return subprocess.run(
+        command,
+        cwd=PROJECT,
+        env={**os.environ, **environment(url), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def build(
+    url: str,
+    first: date,
+    last: date,
+    *,
+    as_of: datetime,
+    tenant_ids: list[str] | None = None,
+    run_id: str = "test",
+    exclude: tuple[str, ...] = ("resource_type:test", "resource_type:unit_test"),
+) -> None:
+    """Builds the whole warehouse for the days `first` to `last`, both included."""
+    done = dbt(
+        url,
+        "build",
+        *(("--exclude", " ".join(exclude)) if exclude else ()),
+        DBT_WINDOW_START=first.isoformat(),
+        DBT_WINDOW_END=(last + timedelta(days=1)).isoformat(),
+        DBT_AS_OF=as_of.isoformat(),
+        DBT_RUN_ID=run_id,
+        DBT_TENANT_IDS=",".join(tenant_ids or ()),
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
