@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,6 +13,7 @@ from dagster_project.database import engine
 from dagster_project.definitions import defs
 from dagster_project.instance import instance
 from dagster_project.lib.partitions import range_tags
+from dagster_project.settings import settings
 from kernel.warehouse import outcomes
 
 
@@ -35,7 +37,7 @@ def compute_metrics(
         # Every line is in the run's record; the terminal gets the outcome.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
-    with instance() as running:
+    with instance() as running, _dbt_lines_aside():
         result = job.execute_in_process(
             instance=running,
             tags=range_tags(first.isoformat(), last.isoformat()),
@@ -44,6 +46,14 @@ def compute_metrics(
         )
     rows = outcomes.of_run(engine(), result.run_id).rows_written
     return Computed(result.run_id, result.success, rows, _why(result))
+
+
+@contextmanager
+def _dbt_lines_aside() -> Iterator[None]:
+    """dbt's lines are in the run's record and go to a file here; the terminal is for the outcome."""
+    log = settings().home / "dbt.log"
+    with log.open("w", encoding="utf-8") as file, redirect_stdout(file):
+        yield
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

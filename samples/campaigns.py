@@ -59,7 +59,7 @@ MAIN, PAUSED, SOCIAL, CONTENT, MAILED = 0, 1, 2, 5, 12
 
 def paused_from(calendar: Calendar) -> int:
     """The day from which the brand search is paused."""
-    return calendar.days // 2
+    return max(1, calendar.days // 2)
 
 
 def campaigns(profile: Profile, calendar: Calendar) -> pd.DataFrame:

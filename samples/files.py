@@ -110,7 +110,7 @@ def _write_csv(table: pa.Table, file: Any) -> None:
 def _readable(table: pa.Table) -> pa.Table:
     for position, column in enumerate(table.schema):
         if pa.types.is_timestamp(column.type):
-            text = pc.strftime(table[column.name], format="%Y-%m-%dT%H:%M:%SZ")
+            text = pc.binary_replace_slice(table[column.name].cast(pa.string()), 10, 11, "T")
             table = table.set_column(position, column.name, text)
     return table
 
@@ -154,9 +154,15 @@ def _read(folder: Path) -> Truth:
         for source, facts in described["sources"].items()
         for fact in facts
     )
-    facts = {
-        path.stem: pd.read_parquet(path, dtype_backend="pyarrow")
-        for path in sorted((folder / "truth").glob("*.parquet"))
-    }
+    facts = {path.stem: _read_frame(path) for path in sorted((folder / "truth").glob("*.parquet"))}
     watermarks = facts.pop("watermarks")
     return Truth(tenant, facts, coverage, watermarks)
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    table = pyarrow.parquet.read_table(path)
+    for position, column in enumerate(table.schema):
+        if pa.types.is_timestamp(column.type):  # Parquet knows no whole seconds
+            whole = table[column.name].cast(pa.timestamp("s", tz="UTC"))
+            table = table.set_column(position, column.name, whole)
+    return table.to_pandas(types_mapper=pd.ArrowDtype)

@@ -26,7 +26,9 @@ def demo(as_json: ui.Json = False) -> None:
     from kernel.landing import folder
 
     _, before, after = database.prepare()
-    ui.step("Database", f"{database.shown()}, schema at revision {after}" + (" (new)" if before is None else ""))
+    ui.step(
+        "Database", f"{database.shown()}, schema at revision {after}" + (" (new)" if before is None else "")
+    )
     last = _write_samples(settings().landing_dir)
     first = last - timedelta(days=DAYS - 1)
     engine = ui.connect()

@@ -55,17 +55,17 @@ def show(
 
 
 def headline_rows(connection: Any, day: date | None = None) -> list[dict[str, Any]]:
-    """One row per tenant with its headline metrics; a value that is not known shows its status."""
+    """One row per headline metric, one column per tenant; a value that is not known shows its status."""
     from kernel import metrics
 
-    rows = []
+    rows = {name: {"metric_id": name} for name in ("date", *HEADLINES)}
     for tenant in metrics.tenants_with_metrics(connection):
         on = day or tenant.date
-        known = {row.metric_id: row for row in metrics.day(connection, tenant.tenant_id, on)}
-        cells = {name: known[name].value if known[name].value is not None else known[name].value_status
-                 for name in HEADLINES if name in known}  # fmt: skip
-        rows.append({"tenant": tenant.slug, "date": on} | cells)
-    return rows
+        rows["date"][tenant.slug] = on
+        for row in metrics.day(connection, tenant.tenant_id, on):
+            if row.metric_id in rows:
+                rows[row.metric_id][tenant.slug] = row.value if row.value is not None else row.value_status
+    return list(rows.values())
 
 
 @app.command("list")

@@ -6,7 +6,9 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, localcontext
+from json.scanner import make_scanner
+from math import isfinite
 from string import Formatter
 from zoneinfo import ZoneInfo
 
@@ -17,8 +19,9 @@ from kernel.landing.mapping import Output, Source
 from kernel.landing.reader import Chunk, Reject
 from kernel.money import CURRENCIES
 
-_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
-_INTEGER = r"[+-]?\d+(\.0*)?"
+# The limits keep every value within PostgreSQL's numeric and bigint: one absurd number must not stop a file.
+_NUMBER = r"[+-]?([0-9]{1,60}(\.[0-9]{0,60})?|\.[0-9]{1,60})([eE][+-]?[0-9]{1,2})?"
+_INTEGER = r"[+-]?[0-9]{1,18}(\.0{0,60})?"
 _TRUE = {"true": "true", "t": "true", "yes": "true", "y": "true", "1": "true"}
 _FALSE = {"false": "false", "f": "false", "no": "false", "n": "false", "0": "false"}
 # The values, and for each way of being wrong the rows that are and the sentence that says so.
@@ -146,12 +149,13 @@ def _as_text(text: pd.Series, column: Column, _source: Source, _now: datetime) -
 def _as_number(text: pd.Series, column: Column, source: Source, _now: datetime) -> Cast:
     for unwanted in source.strip:
         text = text.str.replace(unwanted, "", regex=False)
+    if source.decimal_comma:
+        text = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     whole = column.kind == "integer"
     wrong = ~text.str.fullmatch(_INTEGER if whole else _NUMBER)
     wrongs = [(wrong, "a whole number is needed" if whole else "a number is needed")]
     if source.scale is not None:
-        scaled = text.mask(wrong, "0").map(lambda value: _scaled(value, source.scale)).astype("str")
-        text = text.where(wrong, scaled)
+        text = text.where(wrong, _scaled(text.mask(wrong, "0"), Decimal(source.scale)))
     size = pd.to_numeric(text.mask(wrong, "0"))
     if column.minimum is not None:
         why = f"a number of at least {column.minimum:g} is needed"
@@ -163,11 +167,10 @@ def _as_number(text: pd.Series, column: Column, source: Source, _now: datetime) 
     return (text.str.replace(r"\.0*$", "", regex=True) if whole else text), wrongs
 
 
-def _scaled(value: str, scale: str | None) -> str:
-    try:
-        return format(Decimal(value) * Decimal(scale or "1"), "f")
-    except InvalidOperation:
-        return value
+def _scaled(text: pd.Series, scale: Decimal) -> pd.Series:
+    with localcontext(prec=250):  # exact: the default of 28 digits would round
+        products = [format(Decimal(value) * scale, "f") for value in text]
+    return pd.Series(products, index=text.index, dtype="str")
 
 
 def _as_boolean(text: pd.Series, *_: object) -> Cast:
@@ -186,15 +189,37 @@ def _as_currency(text: pd.Series, *_: object) -> Cast:
 
 
 def _as_json(text: pd.Series, *_: object) -> Cast:
-    wrong = pd.Series([not _is_object(value) for value in text], index=text.index)
+    wrong = pd.Series(
+        [not _is_object(value) for value in text.to_numpy(object)], index=text.index, dtype=bool
+    )
     return text, [(wrong, "a JSON object is needed")]
 
 
+def _finite(value: str) -> float:
+    number = float(value)
+    if not isfinite(number) or (number == 0 and value.strip("-+0.eE") != ""):
+        raise ValueError(value)
+    return number
+
+
+def _refused(value: str) -> None:
+    raise ValueError(value)  # NaN and Infinity are no JSON
+
+
+_scan = make_scanner(json.JSONDecoder(parse_float=_finite, parse_constant=_refused))
+
+
 def _is_object(value: str) -> bool:
+    """Whether PostgreSQL will read it as a JSON object."""
     try:
-        return isinstance(json.loads(value), dict) and "\\u0000" not in value
-    except ValueError:
+        found, end = _scan(value, 0)
+        if "\\u" in value:  # an escape may stand for what no text can hold: NUL, or half of a surrogate pair
+            if "\\u0000" in value:
+                return False
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, StopIteration, RecursionError):
         return False
+    return type(found) is dict and end == len(value)
 
 
 def _as_date(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:

@@ -5,7 +5,7 @@ Reading files and mapping foreign exports onto these columns stand in their own 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from models import vocabulary as words
@@ -50,6 +50,18 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What must hold between the columns of a row: SQL over them, in which an absent column is null.
+
+    A row is refused when it is false; `why` says at `field` what is needed.
+    """
+
+    field: str
+    holds: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """A landing contract.
 
@@ -64,7 +76,8 @@ class Fact:
     identity: tuple[str, ...]
     columns: tuple[Column, ...]
     happened: str | None = None
-    by_source: bool = field(default=True)
+    by_source: bool = True
+    rules: tuple[Rule, ...] = ()
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -134,6 +147,10 @@ CONTACTS = Fact(
         _METADATA,
         Column("created_at", "timestamp", "when the contact was created"),
         _INGESTED,
+    ),
+    rules=(
+        Rule("merged_at", "merged_into_key is null or merged_at is not null", "a merged contact needs the time of it"),
+        Rule("merged_into_key", "merged_into_id <> row_id", "a contact cannot be merged into itself"),
     ),
 )  # fmt: skip
 
@@ -274,13 +291,14 @@ REVENUE_EVENTS = Fact(
         _ref("campaign_key", "campaigns", "attributed_campaign_id", "source key of the campaign it is attributed to"),
         Column("attributed_channel", "text", "kind of channel it is attributed to"),
         Column("contract_months", "number", "length of the contract a booking covers", minimum=0.01),
-        Column("refunds_booking", "boolean", "true when a refund takes back a new booking", default="false"),
+        Column("refunds_booking", "boolean", "true when a refund takes back a new booking; refunds only", default="false"),
         _choice("cost_class", words.COST_CLASSES, "variable or fixed, for costs"),
         _choice("cost_function", words.COST_FUNCTIONS, "what a cost is for"),
         _METADATA,
         _INGESTED,
     ),
     happened="effective_date",
+    rules=(Rule("refunds_booking", "not refunds_booking or type = 'refund'", "only a refund takes back a booking"),),
 )  # fmt: skip
 
 ACTIVITIES = Fact(
@@ -315,6 +333,13 @@ SUBSCRIPTION_LEDGER = Fact(
         _INGESTED,
     ),
     happened="effective_date",
+    rules=(
+        Rule(
+            "mrr_delta",
+            "case when reason in ('contraction', 'churn') then mrr_delta <= 0 else mrr_delta >= 0 end",
+            "contraction and churn are negative, every other reason positive",
+        ),
+    ),
 )  # fmt: skip
 
 FINANCE_INPUTS = Fact(
@@ -329,6 +354,7 @@ FINANCE_INPUTS = Fact(
         _INGESTED,
     ),
     happened="month", by_source=False,
+    rules=(Rule("month", "extract(day from month) = 1", "the first day of the month is needed"),),
 )  # fmt: skip
 
 FX_RATES = Fact(
@@ -342,6 +368,7 @@ FX_RATES = Fact(
         _INGESTED,
     ),
     happened="rate_date", by_source=False,
+    rules=(Rule("quote_currency", "base_currency <> quote_currency", "two different currencies are needed"),),
 )  # fmt: skip
 
 # In an order in which every reference has been loaded before what points at it.

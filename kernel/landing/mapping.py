@@ -9,12 +9,23 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kernel.errors import RefusedError
 from kernel.landing.contracts import FACTS
@@ -32,7 +43,7 @@ def _listed(value: Any) -> Any:
 
 
 class Source(_Strict):
-    """Where one contract column comes from: exactly one of from, constant, template, json, occurrence_of."""
+    """Where one contract column comes from: exactly one of from, constant, template, json; and how it is read."""
 
     column: str | None = Field(None, alias="from")
     constant: str | None = None
@@ -45,6 +56,23 @@ class Source(_Strict):
     time_zone: str | None = None
     scale: str | None = None
     strip: str = ""
+    decimal_comma: bool = False
+
+    @field_validator("scale")
+    @classmethod
+    def _exact(cls, value: str | None) -> str | None:
+        try:
+            Decimal(value or "1")
+        except InvalidOperation:
+            raise ValueError(f"{value!r} is no number to multiply by: write one such as 0.01") from None
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError(f"{value} is no time zone: use an IANA name such as Europe/Berlin")
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -73,7 +101,9 @@ class Output(_Strict):
     fact: str
     columns: dict[str, Annotated[Source, BeforeValidator(_as_source)]]
     where: dict[str, Condition] = Field(default_factory=dict)
-    on_unknown_reference: Literal["reject", "null"] = "reject"
+    on_unknown_reference: Annotated[
+        Literal["reject", "null"], BeforeValidator(lambda value: value or "null")
+    ] = "reject"
     duplicates: Literal["reject", "first", "last"] = "reject"
 
     @model_validator(mode="after")
@@ -104,8 +134,8 @@ class Output(_Strict):
 class Covers(_Strict):
     """The business days a file speaks for in full; taken from its rows when left out."""
 
-    first: Any = Field(None, alias="from")
-    last: Any = Field(None, alias="to")
+    first: date | None = Field(None, alias="from")
+    last: date | None = Field(None, alias="to")
 
 
 class File(_Strict):
@@ -137,6 +167,16 @@ class Mapping(_Strict):
         return next((file for file in self.files if fnmatch(path.name, file.pattern)), None)
 
 
+class _Text(yaml.SafeLoader):
+    """Reads every value as it is written: a value map may name Yes, 007 or 2026-01-01 without quotes."""
+
+
+_Text.yaml_implicit_resolvers = {
+    start: [(tag, pattern) for tag, pattern in found if tag.endswith((":null", ":merge"))]
+    for start, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def shipped() -> list[str]:
     """Names of the mappings that come with the program."""
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
@@ -156,10 +196,10 @@ def load_mapping(name_or_path: str) -> Mapping:
             )
             raise RefusedError(f"mapping {name_or_path!r} is unknown: {hint}")
     try:
-        return Mapping(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Mapping(**yaml.load(path.read_text(encoding="utf-8"), _Text))  # noqa: S506 - builds on SafeLoader
     except OSError as error:
         raise RefusedError(f"mapping file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
         raise RefusedError(
             f"mapping file {path} is no valid YAML mapping: {str(error).splitlines()[0]}"
         ) from None

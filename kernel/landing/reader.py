@@ -9,7 +9,6 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ from kernel.errors import RefusedError
 from kernel.landing.mapping import File
 
 CHUNK_ROWS = 50_000
+_BLOCK_BYTES = 8 * 2**20
 _MAX_FIELD_CHARACTERS = 10_000_000
 
 
@@ -75,11 +75,62 @@ def chunks(path: Path, file: File, on_bytes: Callable[[int], None] = lambda done
     names = header(path, file)
     with path.open("rb") as raw, _readable(path):
         packed = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        # A byte that is no UTF-8 becomes a lone surrogate, by which its row, and only its row, is refused.
-        text = io.TextIOWrapper(packed, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        for chunk in _rows(text, file, names):
+        for chunk in _chunks(packed, file, names):
             yield chunk
             on_bytes(raw.tell())
+
+
+def _chunks(packed: Any, file: File, names: list[str]) -> Iterator[Chunk]:
+    """Plain blocks are parsed whole; from the first one that is not on, the file is read row by row."""
+    skipped = file.skip_lines if file.columns else 1
+    if file.format == "whitespace":
+        yield from _rows(_text(packed), file, names, skipped, 0)
+        return
+    head = b"".join(packed.readline() for _ in range(skipped))
+    offset, line, rest = len(head), skipped, b""
+    while True:
+        read = packed.read(_BLOCK_BYTES)
+        block, newline, rest = (rest + read).rpartition(b"\n") if read else (rest, b"", b"")
+        if not block and not newline:
+            if read:
+                continue
+            return
+        block += newline
+        table = _plain(block, file, names)
+        if table is None:
+            packed.seek(offset)
+            yield from _rows(_text(packed), file, names, 0, line)
+            return
+        index = pd.RangeIndex(line + 1, line + 1 + len(table))
+        yield Chunk(table.to_pandas().set_axis(index), [])
+        offset, line = offset + len(block), line + len(table)
+
+
+def _plain(block: bytes, file: File, names: list[str]) -> Any:
+    """The block as a table when each of its lines is one good row; None otherwise."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
+        return None  # a blank line is no row
+    if block.count(b"\r") != block.count(b"\r\n"):
+        return None
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(block),
+            pa_csv.ReadOptions(column_names=names, block_size=len(block) + 1, use_threads=False),
+            pa_csv.ParseOptions(delimiter=file.delimiter, newlines_in_values=True, ignore_empty_lines=False),
+            pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid:
+        return None  # a wrong number of fields, or bytes that are not UTF-8
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    return table if len(table) == lines else None
+
+
+def _text(packed: Any) -> io.TextIOWrapper:
+    # A byte that is no UTF-8 becomes a lone surrogate, by which its row, and only its row, is refused.
+    return io.TextIOWrapper(packed, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -106,37 +157,42 @@ class _readable:
             raise RefusedError(f"{self._path.name} cannot be read: {error.strerror or error}") from error
 
 
-def _rows(text: io.TextIOWrapper, file: File, names: list[str]) -> Iterator[Chunk]:
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    whitespace = file.format == "whitespace"
-    reader: Any = csv.reader(text, delimiter=file.delimiter)
-    numbered: Any = ((number, line.split()) for number, line in enumerate(text, 1)) if whitespace else None
-    if numbered is not None:
-        numbered = islice(numbered, file.skip_lines, None)
-    else:
-        for _ in range(file.skip_lines if file.columns else 1):
-            next(reader, None)
+def _rows(text: io.TextIOWrapper, file: File, names: list[str], skipped: int, before: int) -> Iterator[Chunk]:
+    """Rows one by one. `before` lines of the file precede `text`, of which `skipped` more hold no rows."""
     lines: list[int] = []
     rows: list[list[str]] = []
     rejects: list[Reject] = []
-    while True:
-        if numbered is None:
-            row = next(reader, None)
-            line = reader.line_num
-        else:
-            line, row = next(numbered, (0, None))
-        if row is None:
-            break
+    for line, row in _numbered(text, file, skipped):
         if len(row) == len(names):
-            lines.append(line)
+            lines.append(before + line)
             rows.append(row)
         elif row:  # a blank line is no row
-            told = f"line {line} has {len(row)} fields and the header has {len(names)}: check its quotes and delimiters"
-            rejects.append(Reject(line, None, told, dict(zip(names, map(_clean, row), strict=False))))
-        if len(rows) >= CHUNK_ROWS:
+            told = (
+                f"line {before + line} has {len(row)} fields and the header has {len(names)}:"
+                " check its quotes and delimiters"
+            )
+            raw = dict(zip(names, map(_clean, row), strict=False))
+            rejects.append(Reject(before + line, None, told, raw))
+        if len(rows) + len(rejects) >= CHUNK_ROWS:
             yield _chunk(lines, rows, rejects, names)
             lines, rows, rejects = [], [], []
     yield _chunk(lines, rows, rejects, names)
+
+
+def _numbered(text: io.TextIOWrapper, file: File, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line it begins on."""
+    if file.format == "whitespace":
+        for number, line in enumerate(text, 1):
+            if number > skipped:
+                yield number, line.split()
+        return
+    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    reader = csv.reader(text, delimiter=file.delimiter)
+    ended = 0
+    for number, row in enumerate(reader):
+        if number >= skipped:
+            yield ended + 1, row
+        ended = reader.line_num
 
 
 def _chunk(lines: list[int], rows: list[list[str]], rejects: list[Reject], names: list[str]) -> Chunk:
@@ -173,14 +229,17 @@ def _parquet(path: Path) -> Iterator[Chunk]:
 
     file = _parquet_file(path)
     line = 1
-    for batch in file.iter_batches(CHUNK_ROWS):
-        index = pd.RangeIndex(line, line + len(batch))
-        columns = {
-            name: pd.Series(column.cast(pa.string()).to_pandas(), dtype="str", index=index).fillna("")
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        }
-        yield Chunk(pd.DataFrame(columns, index=index), [])
-        line += len(batch)
+    try:
+        for batch in file.iter_batches(CHUNK_ROWS):
+            table = pa.table(
+                [column.cast(pa.string()).fill_null("") for column in batch.columns], batch.schema.names
+            )
+            yield Chunk(table.to_pandas().set_axis(pd.RangeIndex(line, line + len(batch))), [])
+            line += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise RefusedError(
+            f"{path.name}, after row {line - 1}: a column cannot be read as text: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _parquet_file(path: Path) -> Any:

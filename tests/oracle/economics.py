@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from models.vocabulary import CHANNELS, COST_TYPES
-from tests.oracle.book import Book, days_between, window
+from tests.oracle.book import Book, window
 from tests.oracle.conversion import won_within
 from tests.oracle.records import FinanceMonth, LedgerEntry, Revenue
 from tests.oracle.results import ZERO, Result, Rows, amount, cost_per, dictionary, ratio, unknown
@@ -148,7 +148,9 @@ def _earned_by(book: Book, booking: Revenue) -> dict[str, Decimal]:
 
 def payback_months(book: Book, day: date) -> Rows:
     first, last = window(day, 90)
-    entries = _entries(book, first, last, "new")
+    entries = [
+        entry for entry in _entries(book, first, last, "new") if book.covers("subscription_ledger", entry.day)
+    ]
     accounts = len({entry.account for entry in entries})
     margin = book.total("gross_margin", day).value
     cac = book.total("cac_blended", day)
@@ -165,7 +167,11 @@ def payback_months(book: Book, day: date) -> Rows:
 def _recognised(book: Book, first: date, last: date) -> Decimal:
     """Revenue of the days: their share of MRR, and other revenue less refunds and discounts."""
     accrued = sum(
-        (book.mrr(on) / calendar.monthrange(on.year, on.month)[1] for on in days_between(first, last)), ZERO
+        (
+            book.mrr(on) / calendar.monthrange(on.year, on.month)[1]
+            for on in book.covered_days("subscription_ledger", first, last)
+        ),
+        ZERO,
     )
     signs = {"other_revenue": 1, "refund": -1, "discount": -1}
     other = sum((signs.get(event.type, 0) * event.amount for event in book.revenue.within(first, last)), ZERO)

@@ -57,13 +57,13 @@ class Snapshots:
     def values(self, tenant: str, metric_id: str) -> dict[str, str]:
         """What the metric is on the last day, by dimension key; the status where there is no value."""
         query = (
-            "select dimension_key, coalesce(round(value, 2)::text, value_status)"
+            "select dimension_key, coalesce(round(value, 2)::text, value_status) as shown"
             " from analytics.metric_snapshots_daily"
             " where tenant_id = :tenant and metric_id = :metric_id and date = :day"
         )
         with self.engine.connect() as connection:
             asked = {"tenant": tenant, "metric_id": metric_id, "day": LAST}
-            return dict(connection.execute(sa.text(query), asked))
+            return {row.dimension_key: row.shown for row in connection.execute(sa.text(query), asked)}
 
     def run_ids(self, tenant: str) -> set[str]:
         return set(

@@ -42,10 +42,9 @@ cohorts as (
 waits as (
     select days.tenant_id, days.metric_date, metric.*
     from {{ ref('int_tenant_days') }} as days
-    cross join (values ('', '{}'::jsonb), ('business_hours', '{"basis": "business_hours"}'::jsonb))
-        as bases (basis, dimension)
-    left join {{ ref('int_lead_waits_spined_daily') }} as waits
-        on waits.tenant_id = days.tenant_id and waits.metric_date = days.metric_date and waits.basis = bases.basis
+    cross join (values (false, '{}'::jsonb), (true, '{"basis": "business_hours"}'::jsonb))
+        as bases (in_business_hours, dimension)
+    left join {{ ref('int_lead_waits_spined_daily') }} as waits using (tenant_id, metric_date, in_business_hours)
     cross join lateral (values
         {{ metric('speed_to_lead_hours', 'waits.median_hours',
                   "case when waits.leads is null then 'undefined' when waits.median_hours is null then 'infinite'"
