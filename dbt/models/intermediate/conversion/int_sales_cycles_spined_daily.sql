@@ -71,7 +71,10 @@ select
     coalesce(percentiles.won_cycle_seconds, 0) / 86400 as won_cycle_days,
     percentiles.median_cycle_seconds / 86400 as median_cycle_days,
     percentiles.p90_cycle_seconds / 86400 as p90_cycle_days,
-    least(ceil(2 * percentiles.median_cycle_seconds / 86400), 365)::int as maturity_days,
+    -- least() passes over a null, and a day without a median has no cohort.
+    case when percentiles.median_cycle_seconds is not null then
+        least(ceil(2 * percentiles.median_cycle_seconds / 86400), 365)::int
+    end as maturity_days,
     coalesce(sum(opened.open_deals) over since_ever, 0) as open_deals,
     (coalesce(sum(opened.open_deals) over since_ever, 0) * extract(epoch from days.day_end_at)
         - coalesce(sum(opened.created_seconds) over since_ever, 0)) / 86400 as open_deal_days
