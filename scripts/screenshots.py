@@ -39,6 +39,7 @@ CHAIN = (
     ("metrics", "metric_snapshots_daily"),
 )
 LANDED, SNAPSHOTS = "landing/revenue_events", "analytics/metric_snapshots_daily"
+TREND = "gross_margin_pct"  # of comparable size for every tenant
 
 _GROUPS = """
 return [...document.querySelectorAll('foreignObject.group')].map(e => {
@@ -61,6 +62,8 @@ _FOLD_SIDE_BARS = (
 _EXPAND_ALL_GROUPS = (
     "document.body.dispatchEvent(new KeyboardEvent('keydown', {code: 'KeyE', altKey: true, bubbles: true}))"
 )
+_SHOW_MARKDOWN = "[...document.querySelectorAll('tr')].find(r => r.innerText.startsWith(arguments[0])).querySelector('a').click()"
+_PICTURE_LOADED = 'return document.querySelector(`img[alt="${arguments[0]}"]`)?.naturalWidth > 0'
 
 
 class PictureError(Exception):
@@ -202,19 +205,28 @@ def _within(node: Mapping[str, Any], box: Mapping[str, Any] | None) -> bool:
 
 
 def asset(window: Browser, url: str) -> None:
-    """The page of the metric snapshots: status, checks, description, trend plots."""
-    window.resize(1600, 1300)
+    """The page of the metric snapshots: last computed when, its checks, what it is, its columns."""
+    window.resize(1600, 1000)
     window.open(f"{url}/assets/{SNAPSHOTS}")
-    expected = ["metric_snapshots_daily", "Latest materialization", "Latest check results", "Description"]
+    expected = ["Latest materialization", "ago", "Latest check results", "Columns", "value_status"]
     _await(lambda: _missing_text(window, expected), "the page of the snapshots")
+
+
+def trends(window: Browser, url: str) -> None:
+    """The chart of one headline metric, from the last run's observation of the snapshots."""
+    window.resize(1600, 640)
+    window.open(f"{url}/assets/{SNAPSHOTS}?view=events")
+    _await(lambda: _missing_text(window, [TREND, "Show Markdown"]), "the last event of the snapshots")
+    window.run(_SHOW_MARKDOWN, TREND)
+    _await(lambda: [] if window.run(_PICTURE_LOADED, TREND) else [f"the chart of {TREND}"], "the dialog")
 
 
 def _missing_text(window: Browser, expected: Sequence[str]) -> list[str]:
     text = window.run("return document.body.innerText")
-    return [line for line in expected if line not in text]
+    return [part for part in expected if part not in text]
 
 
-PICTURES = {"lineage": lineage, "asset": asset}
+PICTURES = {"lineage": lineage, "asset": asset, "trends": trends}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -225,6 +237,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:3000", help="where the UI is")
     parser.add_argument("--into", type=Path, default=IMAGES, help="the folder the pictures go to")
     asked = parser.parse_args(arguments)
+    if unknown := set(asked.pictures) - set(PICTURES):
+        raise PictureError(f"There is no picture {', '.join(unknown)}: choose among {', '.join(PICTURES)}.")
     for name in asked.pictures or PICTURES:
         with browser() as window:
             _dismiss_sign_up(window, asked.url)

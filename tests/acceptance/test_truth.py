@@ -91,7 +91,7 @@ def test_every_metric_equals_the_truth(slug: str, computed: sa.Engine, truths: d
         ],
         as_of=NOW,
         watermarks=list(
-            truth.watermarks[["source_system", "ingested_at"]].itertuples(index=False, name=None)
+            truth.watermarks[["source_system", "last_ingested_at"]].itertuples(index=False, name=None)
         ),
     )
     differences = oracle.compare(actual(computed, truth.tenant.id), expected)

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "dbt"
 
 
 @cache
-def _target() -> str:
+def target() -> str:
     # One for the session, so that the project is parsed once.
     return tempfile.mkdtemp(prefix="dbt-target-")
 
@@ -34,8 +34,8 @@ def environment(url: str) -> dict[str, str]:
 
 
 def dbt(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("dbt")), *arguments, "--target-path", _target()]
-    command += ["--log-path", _target(), "--no-use-colors"]
+    command = [str(Path(sys.executable).with_name("dbt")), *arguments, "--target-path", target()]
+    command += ["--log-path", target(), "--no-use-colors"]
     return subprocess.run(
         command,
         cwd=PROJECT,
