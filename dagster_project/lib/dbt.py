@@ -189,6 +189,7 @@ class Translator(DagsterDbtTranslator):
         node = manifest["nodes"].get(unique_id) or manifest["sources"][unique_id]
         return spec.replace_attributes(
             key=_key(node),
+            description=node["description"],  # without the SQL that dagster-dbt appends to it
             group_name=_group(node),
             owners=[OWNER],
             kinds={"dbt", "postgres"},

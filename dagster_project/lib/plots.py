@@ -19,11 +19,13 @@ def trend_markdown(title: str, series: Mapping[str, pd.Series]) -> dg.MarkdownMe
     axes = figure.subplots()
     for label, values in series.items():
         axes.plot(values.index, values.to_numpy(), label=label, linewidth=1.2)
-    axes.set_title(title, fontsize=9, loc="left")
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     if series:
-        axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper left")
+        axes.legend(
+            title=title, title_fontsize=9, alignment="left", fontsize=7, frameon=False, ncols=4,
+            loc="lower left", bbox_to_anchor=(0, 1.0),
+        )  # fmt: skip
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     encoded = base64.b64encode(picture.getvalue()).decode("ascii")

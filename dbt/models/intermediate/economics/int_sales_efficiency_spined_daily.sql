@@ -37,7 +37,7 @@ costs as (
 ),
 
 -- Null unless the sources cover both quarters from their first days.
-efficiencies as (
+efficiencies as materialized (
     select
         quarters.tenant_id,
         quarters.next_quarter_date,
