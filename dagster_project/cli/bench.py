@@ -1,0 +1,58 @@
+"""`revenue-os bench`: the measured workloads, on a database of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dagster_project.cli import ui
+
+app = typer.Typer(help="The measured workloads, on a database of their own.", invoke_without_command=True)
+
+
+@app.callback()
+def everything(context: typer.Context) -> None:
+    """Runs every workload at its stated size when none is named."""
+    if context.invoked_subcommand is None:
+        load()
+        metrics()
+
+
+@app.command()
+def metrics(
+    tenants: Annotated[int, typer.Option(help="Companies.")] = 50,
+    days: Annotated[int, typer.Option(help="Days to compute, in one run.")] = 365,
+    largest: Annotated[
+        float, typer.Option(help="Size of the last point; 1 is about two million facts.")
+    ] = 1.0,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 1: load facts and compute every metric at 1x, 2x, 4x and 8x."""
+    from dataclasses import asdict
+
+    from bench.metrics import curve
+
+    points = []
+    with ui.progress(as_json) as progress:
+        task = progress.add_task("Sizes", total=4)
+        for point in curve(tenants, days, largest):
+            points.append(point)
+            progress.advance(task)
+    growth = round(points[-1].compute_seconds / points[0].compute_seconds, 2)
+    if as_json:
+        ui.emit({"points": [asdict(point) for point in points], "growth_1x_to_8x": growth}, as_json)
+        return
+    ui.emit(points, as_json, title=f"{tenants} tenants x {days} days x every metric")
+    typer.echo(f"8 times the facts cost {growth} times the seconds.")
+
+
+@app.command()
+def load(
+    rows: Annotated[int, typer.Option(help="Events in a file.")] = 500_000,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 2: load events, against a bare COPY of the same file, in turns; the last row holds the medians."""
+    from bench.load import turns
+
+    ui.emit(list(turns(rows)), as_json, title="Loader against a bare COPY")
