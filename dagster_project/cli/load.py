@@ -66,7 +66,7 @@ def load(
             "new": outcome.inserted,
             "replaced": outcome.updated,
             "unchanged": outcome.unchanged,
-            "rejected": len(outcome.rejects),
+            "rejected": outcome.rejected,
         }
         for outcome in report.outcomes
     ]

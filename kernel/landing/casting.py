@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from json.scanner import make_scanner
 from math import isfinite
 from string import Formatter
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 
 from kernel.landing.contracts import Column, Fact
@@ -22,6 +25,7 @@ from kernel.money import CURRENCIES
 # The limits keep every value within PostgreSQL's numeric and bigint: one absurd number must not stop a file.
 _NUMBER = r"[+-]?([0-9]{1,60}(\.[0-9]{0,60})?|\.[0-9]{1,60})([eE][+-]?[0-9]{1,2})?"
 _INTEGER = r"[+-]?[0-9]{1,18}(\.0{0,60})?"
+_OFFSET = r":[0-9.]+ ?(?:[zZ]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
 _TRUE = {"true": "true", "t": "true", "yes": "true", "y": "true", "1": "true"}
 _FALSE = {"false": "false", "f": "false", "no": "false", "n": "false", "0": "false"}
 # The values, and for each way of being wrong the rows that are and the sentence that says so.
@@ -37,6 +41,7 @@ class Caster:
     output: Output
     default_currency: str
     now: datetime
+    key_of: Callable[[dict[str, Any]], str | None]
     occurrences: Counter = field(default_factory=Counter)
     occurrence_of: list[str] | None = None
 
@@ -46,7 +51,7 @@ class Caster:
         if self.occurrence_of:
             frame = frame.assign(occurrence=self._occurrences(frame))
         frame = frame[self._wanted(frame)]
-        rejects: dict[int, Reject] = {}
+        wrong_at: dict[int, tuple[str, str]] = {}
         made = {}
         for name, source in self.output.columns.items():
             column = self.fact.column(name)
@@ -54,14 +59,19 @@ class Caster:
             values, wrongs = _typed(text, column, source, self.now)
             made[name] = values
             for wrong, why in wrongs:
-                for line in text.index[wrong]:
-                    rejects.setdefault(line, self._reject(line, column.name, text[line], why, frame))
+                for line, value in text[wrong].items():
+                    shown = "is empty" if value == "" else f"is {value[:80]!r}"
+                    wrong_at.setdefault(line, (name, f"line {line}, field {name}: {shown}, {why}"))
         cast = pd.DataFrame(made, index=frame.index)
-        return cast.drop(index=list(rejects)), [*rejects.values()]
-
-    def _reject(self, line: int, name: str, value: str, why: str, frame: pd.DataFrame) -> Reject:
-        shown = "is empty" if value == "" else f"is {value[:80]!r}"
-        return Reject(line, name, f"line {line}, field {name}: {shown}, {why}", dict(frame.loc[line]))
+        if not wrong_at:
+            return cast, chunk.rejects
+        lines = sorted(wrong_at)
+        raw = chunk.frame.loc[lines].to_dict("records")
+        keys = map(self.key_of, cast.loc[lines].to_dict("records"))
+        rejects = [
+            Reject(line, *wrong_at[line], row, key) for line, row, key in zip(lines, raw, keys, strict=True)
+        ]
+        return cast.drop(index=lines), chunk.rejects + rejects
 
     def _occurrences(self, frame: pd.DataFrame) -> pd.Series:
         numbers = []
@@ -197,7 +207,7 @@ def _as_json(text: pd.Series, *_: object) -> Cast:
 
 def _finite(value: str) -> float:
     number = float(value)
-    if not isfinite(number) or (number == 0 and value.strip("-+0.eE") != ""):
+    if not isfinite(number) or (number == 0 and value.lower().split("e")[0].strip("-0.") != ""):
         raise ValueError(value)
     return number
 
@@ -228,7 +238,8 @@ def _as_date(text: pd.Series, column: Column, source: Source, now: datetime) -> 
     latest = now.replace(tzinfo=None) + (timedelta(days=1) if _happened(column) else timedelta(days=366 * 20))
     wrong = moments.isna() | (moments < _EARLIEST.replace(tzinfo=None)) | (moments > latest)
     why = f"a date like {shape} from 1970-01-01 to {latest:%Y-%m-%d} is needed"
-    return moments.dt.strftime("%Y-%m-%d").astype("str"), [(wrong, why)]
+    days = np.datetime_as_string(moments.to_numpy("datetime64[D]"))
+    return pd.Series(days, index=text.index, dtype="str"), [(wrong, why)]
 
 
 def _as_timestamp(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
@@ -237,19 +248,29 @@ def _as_timestamp(text: pd.Series, column: Column, source: Source, now: datetime
         unit = "s" if source.format == "unix" else "ms"
         moments = pd.to_datetime(pd.to_numeric(given, errors="coerce"), unit=unit, utc=True, errors="coerce")
     elif source.time_zone:
-        local = pd.to_datetime(given, format=source.format or "ISO8601", errors="coerce")
-        # An hour that happens twice means its first pass; one that never happens means the next that does.
-        first = [True] * len(local)
-        moments = local.dt.tz_localize(
-            ZoneInfo(source.time_zone), ambiguous=first, nonexistent="shift_forward"
-        )
-        moments = moments.dt.tz_convert(UTC)
+        # What names its own offset keeps it.
+        absolute = text.str.contains(_OFFSET, regex=True) | ("%z" in (source.format or ""))
+        moments = _moments(given.where(absolute, None), source)
+        moments = moments.fillna(_local_moments(given.mask(absolute, None), source))
     else:
-        moments = pd.to_datetime(given, format=source.format or "ISO8601", utc=True, errors="coerce")
+        moments = _moments(given, source)
     latest = now + timedelta(days=1)
     wrong = moments.isna() | (moments < _EARLIEST) | (moments > latest)
     shape = source.format or "ISO 8601"
     return moments, [(wrong, f"an instant ({shape}) from 1970-01-01 to {latest:%Y-%m-%d} is needed")]
+
+
+def _moments(text: pd.Series, source: Source) -> pd.Series:
+    return pd.to_datetime(text, format=source.format or "ISO8601", utc=True, errors="coerce")
+
+
+def _local_moments(text: pd.Series, source: Source) -> pd.Series:
+    local = pd.to_datetime(text, format=source.format or "ISO8601", errors="coerce")
+    # An hour that happens twice means its first pass; one that never happens means the next that does.
+    zoned = local.dt.tz_localize(
+        ZoneInfo(source.time_zone or "UTC"), ambiguous=[True] * len(local), nonexistent="shift_forward"
+    )
+    return zoned.dt.tz_convert(UTC)
 
 
 def _happened(column: Column) -> bool:

@@ -65,7 +65,7 @@ class FactCounts:
         self.files += 1
         self.inserted += outcome.inserted
         self.updated += outcome.updated
-        self.rejected += len(outcome.rejects)
+        self.rejected += outcome.rejected
         if self.sample.empty:
             self.sample = outcome.sample
 
@@ -117,7 +117,7 @@ def load_pending(
         for outcome in report.outcomes:
             facts[outcome.fact].add(outcome)
             log(
-                f"loaded {name}: {outcome.inserted} new, {outcome.updated} replaced, {len(outcome.rejects)} rejected"
+                f"loaded {name}: {outcome.inserted} new, {outcome.updated} replaced, {outcome.rejected} rejected"
             )
     return FolderReport(facts, refused)
 

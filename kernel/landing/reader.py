@@ -115,6 +115,11 @@ def _plain(block: bytes, file: File, names: list[str]) -> Any:
         return None  # a blank line is no row
     if block.count(b"\r") != block.count(b"\r\n"):
         return None
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    lines = block.count(b"\n")
+    # A quote left open would swallow the empty row put behind the block.
+    block += file.delimiter.encode() * (len(names) - 1) + b"\n"
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(block),
@@ -124,8 +129,7 @@ def _plain(block: bytes, file: File, names: list[str]) -> Any:
         )
     except pa.ArrowInvalid:
         return None  # a wrong number of fields, or bytes that are not UTF-8
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    return table if len(table) == lines else None
+    return table.slice(0, lines) if len(table) == lines + 1 else None
 
 
 def _text(packed: Any) -> io.TextIOWrapper:
@@ -171,7 +175,7 @@ def _rows(text: io.TextIOWrapper, file: File, names: list[str], skipped: int, be
                 f"line {before + line} has {len(row)} fields and the header has {len(names)}:"
                 " check its quotes and delimiters"
             )
-            raw = dict(zip(names, map(_clean, row), strict=False))
+            raw = dict(zip(names, map(clean, row), strict=False))
             rejects.append(Reject(before + line, None, told, raw))
         if len(rows) + len(rejects) >= CHUNK_ROWS:
             yield _chunk(lines, rows, rejects, names)
@@ -204,7 +208,7 @@ def _chunk(lines: list[int], rows: list[list[str]], rejects: list[Reject], names
             field = next(name for name, value in row.items() if not _is_utf8([[value]]))
             told = f"line {lines[index]}, field {field}: not valid UTF-8: save the file as UTF-8 and load it again"
             rejects.append(
-                Reject(lines[index], field, told, {name: _clean(text) for name, text in row.items()})
+                Reject(lines[index], field, told, {name: clean(text) for name, text in row.items()})
             )
         lines, rows = [lines[index] for index in good], [rows[index] for index in good]
     columns = list(zip(*rows, strict=True)) if rows else [[] for _ in names]
@@ -220,7 +224,8 @@ def _is_utf8(rows: list[list[str]]) -> bool:
     return True
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """The text as a database can hold it: what is no UTF-8, and NUL, becomes the replacement character."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 

@@ -1,12 +1,19 @@
-"""The SQL of one load: staging table, checks against what is stored, history, upsert. Composed from contracts.
+"""The SQL of one load: staging tables, what is refused, history, update and insert. Composed from contracts.
 
-Every identifier comes from the contracts or the table metadata; every value is a parameter.
+Every identifier comes from the contracts or the table metadata; every value is a parameter. When statements run,
+and in which order, stands in `batch`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
 
+import pandas as pd
 import sqlalchemy as sa
 
 import models.ops
@@ -28,181 +35,268 @@ _TYPES = {
     "json": "jsonb",
 }
 # What a reload may differ in without the row having changed.
-_VOLATILE = {"ingested_at", "batch_id", "updated_at"}
+_VOLATILE = ("ingested_at", "batch_id", "updated_at", "source_key", "idempotency_key")
+# Rows taken out of `incoming`, or never let in, with the reason. `row` is the row as the file has it.
+REFUSED = (
+    "create temp table refused (line bigint, field text, reason text, row_key text, row jsonb) on commit drop"
+)
+
+
+def row_id(tenant_id: UUID, fact: str, source_system: str, source_key: str) -> UUID:
+    """The id of a row that is known by its source key; the same as the staging table computes."""
+    text = f"{tenant_id}|{fact}|{source_system}|{source_key}"
+    return UUID(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The statements that load one fact from a staging table `incoming` with the given contract columns."""
+    """The statements that load one fact, of which a file brings the columns `present`.
+
+    Their parameters are among :tenant_id, :now, :batch_id, :source_system, :time_zone, :reporting_currency.
+    """
 
     fact: Fact
     present: tuple[str, ...]
+    tenant_id: UUID
     source_system: str
     reference_source_system: str
-    on_unknown_reference: str
 
     @property
     def _columns(self) -> list[Column]:
         return [column for column in self.fact.columns if column.name in self.present]
 
+    @property
+    def _table(self) -> sa.Table:
+        return metadata.tables[self.fact.table]
+
+    @property
+    def _day(self) -> str | None:
+        """The business day of a row."""
+        if self.fact.happened is None:
+            return None
+        happened = self.fact.column(self.fact.happened)
+        if happened.kind == "timestamp":
+            return f"({happened.name} at time zone :time_zone)::date"
+        return happened.name
+
     def create(self) -> str:
         """The staging table: ids are computed while rows are copied in."""
-        typed = [f"{column.name} {_TYPES[column.kind]}" for column in self._columns]
+        typed = [f"{column.name} {_TYPES[column.kind]}" for column in self.fact.columns]
         ids = [
-            f"{column.spine_column} uuid generated always as ({self._id_of(column.refers_to, column.name)}) stored"
-            for column in self._columns
+            f"{column.spine_column} uuid generated always as ({self._reference_id(column)}) stored"
+            for column in self.fact.columns
             if column.kind == "reference"
         ]
         row = f"row_id uuid generated always as ({self._row_id()}) stored"
-        key = f"row_key text generated always as ({self._row_key()}) stored"
-        return (
-            f"create temp table incoming (line bigint, {', '.join([*typed, *ids, row, key])}) on commit drop"
-        )
+        return f"create temp table incoming (line bigint, {', '.join([*typed, *ids, row])}) on commit drop"
 
     def copy(self) -> str:
         return f"copy incoming (line, {', '.join(self.present)}) from stdin (format csv)"
 
-    def _id_of(self, fact: str, key: str) -> str:
-        prefix = f":tenant || '|{fact}|{self.reference_source_system}|' || "
-        return f"md5({prefix}{key})::uuid"
+    def _reference_id(self, column: Column) -> str:
+        known_by = f"{self.tenant_id}|{column.refers_to}|{self.reference_source_system}|"
+        return f"md5('{known_by}' || {column.name})::uuid"
 
     def _row_id(self) -> str:
+        by = f"{self.tenant_id}|{self.fact.name}|"
         if self.fact.by_source:
-            return f"md5(:tenant || '|{self.fact.name}|{self.source_system}|' || source_key)::uuid"
-        return f"md5(:tenant || '|{self.fact.name}|' || {self._row_key()})::uuid"
+            by += f"{self.source_system}|"
+        return f"md5('{by}' || {self.row_key})::uuid"
 
-    def _row_key(self) -> str:
-        parts = [self._stable_text(self.fact.column(name)) for name in self.fact.identity]
-        return " || '|' || ".join(parts)
+    @property
+    def row_key(self) -> str:
+        """SQL: what makes a row the same row when it comes again, as text."""
+        return " || '|' || ".join(self._key_part(self.fact.column(name)) for name in self.fact.identity)
 
-    @staticmethod
-    def _stable_text(column: Column) -> str:
+    def _key_part(self, column: Column) -> str:
         # A generated column may only use expressions that no setting changes; a date's text is not one.
+        if column.kind == "reference":
+            return f"{self._reference_id(column)}::text"
         if column.kind == "date":
             return f"({column.name} - date '1970-01-01')::text"
         if column.kind == "timestamp":
             return f"(extract(epoch from {column.name} - timestamptz '1970-01-01 00:00:00+00'))::text"
         return column.name
 
-    def duplicates(self) -> str:
-        """Lines whose row stands in the file more than once; `first` is the line kept."""
-        return (
-            "select line, row_key, min(line) over same as first"
-            " from incoming where row_id in (select row_id from incoming group by row_id having count(*) > 1)"
-            " window same as (partition by row_id)"
-        )
+    def key_of(self, row: dict[str, Any]) -> str | None:
+        """The same text for a row that never reached the staging table; None when a part of it is missing."""
+        parts = []
+        for column in (self.fact.column(name) for name in self.fact.identity):
+            value = row.get(column.name)
+            if value is None or pd.isna(value):
+                return None
+            if column.kind == "reference":
+                known_by = self.reference_source_system
+                value = row_id(self.tenant_id, column.refers_to, known_by, value)
+            elif column.kind == "date":
+                value = (date.fromisoformat(value) - date(1970, 1, 1)).days
+            elif column.kind == "timestamp":
+                seconds, micros = divmod(value.value // 1000, 10**6)
+                value = f"{seconds}.{micros:06d}"
+            parts.append(str(value))
+        return "|".join(parts)
 
-    @staticmethod
-    def keep_one(which: str) -> str:
+    def keep_one(self, which: str) -> str:
         """Drops all but the first or last line of each row."""
         kept = {"first": "min", "last": "max"}[which]
-        return f"delete from incoming where line not in (select {kept}(line) from incoming group by row_id)"
+        return (
+            f"delete from incoming using (select row_id, {kept}(line) as kept from incoming"
+            " group by row_id having count(*) > 1) as same"
+            " where incoming.row_id = same.row_id and incoming.line <> same.kept"
+        )
 
-    def unknown_references(self) -> list[tuple[Column, str]]:
-        """For each reference, the lines that point at a row nobody loaded."""
-        found = []
-        for column in self._columns:
-            if column.kind != "reference":
-                continue
-            table = FACTS[column.refers_to].table
-            also = " and not exists (select from incoming as other where other.row_id = incoming.{0})"
-            own = also.format(column.spine_column) if column.refers_to == self.fact.name else ""
-            found.append(
-                (
-                    column,
-                    f"select line, row_key, {column.name} as value from incoming where {column.name} is not null"
-                    f" and not exists (select from {table} as known where known.tenant_id = :tenant_id"
-                    f" and known.id = incoming.{column.spine_column}){own}",
-                )
+    def duplicates(self) -> str:
+        fields = ", ".join(self.fact.identity)
+        return self._refuse(
+            self.fact.identity[0],
+            f"format('field {fields}: the same row stands in line %s already: remove one', first)",
+            "(select *, min(line) over (partition by row_id) as first from incoming where row_id in"
+            " (select row_id from incoming group by row_id having count(*) > 1)) as incoming",
+            "line <> first",
+        )
+
+    def broken_rules(self) -> Iterator[str]:
+        for rule in self.fact.rules:
+            said = f"field {rule.field}: {rule.why}".replace("'", "''")
+            yield self._refuse(rule.field, f"'{said}'", "incoming", f"not ({rule.holds})")
+
+    def references(self) -> list[Column]:
+        return [column for column in self._columns if column.kind == "reference"]
+
+    def lock_referenced(self, column: Column) -> str:
+        """Keeps the rows that are referred to from being deleted before this load ends."""
+        return (
+            f"select count(*) from (select from {FACTS[column.refers_to].table} as known"
+            " where known.tenant_id = :tenant_id and known.id in"
+            f" (select {column.spine_column} from incoming where {column.name} is not null)"
+            " for key share) as locked"
+        )
+
+    def unknown_reference(self, column: Column) -> str:
+        told = f"field {column.name}: %L is not known: load {column.refers_to} first, or leave it empty"
+        return self._refuse(
+            column.name, f"format('{told}', {column.name})", "incoming", self._is_unknown(column)
+        )
+
+    def clear_unknown_reference(self, column: Column) -> str:
+        return f"update incoming set {column.name} = null where {self._is_unknown(column)}"
+
+    def _is_unknown(self, column: Column) -> str:
+        known = (
+            f"{column.name} is not null and not exists (select from {FACTS[column.refers_to].table} as known"
+            f" where known.tenant_id = :tenant_id and known.id = incoming.{column.spine_column})"
+        )
+        if column.refers_to == self.fact.name:
+            known += (
+                " and not exists (select from incoming as other"
+                f" where other.row_id = incoming.{column.spine_column})"
             )
-        return found
+        return known
 
     def amounts_without_a_rate(self) -> str | None:
-        """Lines in a foreign currency that no rate of the ten days before can convert."""
-        if self.fact.happened is None or "currency" not in self.present:
+        """Amounts in a foreign currency that no rate of the ten days before can convert."""
+        if self._day is None or "currency" not in self.present:
             return None
-        happened = self.fact.column(self.fact.happened)
-        day = f"incoming.{happened.name}"
-        if happened.kind == "timestamp":
-            day = f"({day} at time zone :time_zone)::date"
+        amounts = " or ".join(
+            f"{column.name} is not null" for column in self._columns if column.kind == "money"
+        )
+        told = "field currency: there is no rate %s to %s within 10 days before %s: load fx_rates first"
+        return self._refuse(
+            "currency",
+            f"format('{told}', currency, cast(:reporting_currency as text), {self._day})",
+            "incoming",
+            f"currency <> :reporting_currency and ({amounts or 'false'})"
+            " and not exists (select from spine.fx_rates as rates"
+            " where rates.tenant_id = :tenant_id and rates.base_currency = incoming.currency"
+            " and rates.quote_currency = :reporting_currency"
+            f" and rates.rate_date between {self._day} - 10 and {self._day})",
+        )
+
+    def _refuse(self, field: str, reason: str, rows: str, bad: str) -> str:
         return (
-            f"select line, row_key, currency as value, {day} as day from incoming"
-            f" where currency <> :reporting_currency and not exists (select from spine.fx_rates as rates"
-            f" where rates.tenant_id = :tenant_id and rates.base_currency = incoming.currency"
-            f" and rates.quote_currency = :reporting_currency and rates.rate_date between {day} - 10 and {day})"
+            "insert into refused (line, field, reason, row_key)"
+            f" select line, '{field}', 'line ' || line || ', ' || {reason}, {self.row_key}"
+            f" from {rows} where {bad}"
         )
 
     def span(self) -> str | None:
         """The first and last business day among the rows."""
         if self.fact.happened is None:
             return None
-        happened = self.fact.column(self.fact.happened)
-        day = f"incoming.{happened.name}"
-        if happened.kind == "timestamp":
-            day = f"({day} at time zone :time_zone)::date"
-        last = (
-            f"(max({day}) + interval '1 month' - interval '1 day')::date"
-            if self.fact.name == ("finance_inputs_monthly")
-            else f"max({day})"
+        first, last = f"min({self.fact.happened})", f"max({self.fact.happened})"
+        if self.fact.column(self.fact.happened).kind == "timestamp":
+            first, last = (f"({edge} at time zone :time_zone)::date" for edge in (first, last))
+        if self.fact.name == "finance_inputs_monthly":  # its one day stands for the whole month
+            last = f"({last} + interval '1 month' - interval '1 day')::date"
+        return f"select {first} as first, {last} as last from incoming"
+
+    def date_creation(self) -> str | None:
+        """A row that does not say when it was created keeps what is stored, or is created now."""
+        if "created_at" not in self.present:
+            return None
+        return (
+            f"update incoming set created_at = coalesce((select stored.created_at from {self.fact.table} as stored"
+            " where stored.tenant_id = :tenant_id and stored.id = incoming.row_id), :now) where created_at is null"
         )
-        return f"select min({day}) as first, {last} as last from incoming"
 
     def _stored(self) -> dict[str, str]:
         """Target column to expression over `incoming`, for the columns a file brings."""
-        table = metadata.tables[self.fact.table]
         stored = {}
         for column in self._columns:
-            target = column.spine_column
-            given = f"incoming.{target if column.kind == 'reference' else column.name}"
-            if column.kind == "timestamp" and column.name in ("ingested_at", "created_at"):
-                stored[target] = f"coalesce({given}, :now)"
-            elif not table.columns[target].nullable and table.columns[target].server_default is not None:
-                default = _default(table.columns[target])
-                stored[target] = f"coalesce({given}, {default})"
-            else:
-                stored[target] = given
+            target = self._table.columns[column.spine_column]
+            given = f"incoming.{target.name if column.kind == 'reference' else column.name}"
+            if column.name == "ingested_at":
+                given = f"coalesce({given}, :now)"
+            elif not target.nullable and target.server_default is not None:
+                given = f"coalesce({given}, {_default(target)})"
+            stored[target.name] = given
         return stored
 
-    def _compared(self) -> list[str]:
-        return [name for name in self._stored() if name not in _VOLATILE | {"idempotency_key"}]
+    def _differs(self) -> str:
+        compared = {name: new for name, new in self._stored().items() if name not in _VOLATILE}
+        mine = ", ".join(f"stored.{name}" for name in compared)
+        return (
+            f"stored.tenant_id = :tenant_id and stored.id = incoming.row_id"
+            f" and ({mine}) is distinct from ({', '.join(compared.values())})"
+        )
 
     def keep_history(self) -> str:
         """The stored version of each row that is about to change."""
-        mine = ", ".join(f"stored.{name}" for name in self._compared())
-        new = ", ".join(self._stored()[name] for name in self._compared())
         return (
             "insert into ops.row_history (tenant_id, table_name, row_id, row, replaced_at, replaced_by_batch_id)"
             f" select :tenant_id, '{self.fact.table}', stored.id, to_jsonb(stored), :now, :batch_id"
-            f" from {self.fact.table} as stored inner join incoming on incoming.row_id = stored.id"
-            f" where stored.tenant_id = :tenant_id and ({mine}) is distinct from ({new})"
+            f" from {self.fact.table} as stored, incoming where {self._differs()}"
         )
 
-    def upsert(self) -> str:
-        """Adds new rows and replaces those that differ; gives how many of each."""
-        table = metadata.tables[self.fact.table]
+    def update(self) -> str:
+        """Replaces the rows that differ."""
+        values = {"batch_id": ":batch_id", "source_system": ":source_system", "ingested_at": ":now"}
+        values |= self._stored()
+        if "updated_at" in self._table.columns:
+            values["updated_at"] = ":now"
+        changes = ", ".join(
+            f"{name} = {value}"
+            for name, value in values.items()
+            if name not in ("source_key", "idempotency_key")
+        )
+        return f"update {self.fact.table} as stored set {changes} from incoming where {self._differs()}"
+
+    def insert(self) -> str:
+        """Adds the rows that are not stored yet."""
         values = {
             "tenant_id": ":tenant_id",
             "id": "incoming.row_id",
             "batch_id": ":batch_id",
-        } | self._stored()
-        values.setdefault("ingested_at", ":now")
-        values["source_system"] = ":source_system"
-        if "source_key" in table.columns:
-            values.setdefault("source_key", "incoming.row_key")
-        if "updated_at" in table.columns:
-            values["updated_at"] = ":now"
-        changed = [
-            name for name in values if name not in ("tenant_id", "id", "source_key", "idempotency_key")
-        ]
-        mine = ", ".join(f"stored.{name}" for name in self._compared())
-        new = ", ".join(f"excluded.{name}" for name in self._compared())
+            "ingested_at": ":now",
+            "source_system": ":source_system",
+        }
+        if "source_key" in self._table.columns:
+            values["source_key"] = self.row_key
+        values |= self._stored()
         return (
-            f"with written as (insert into {self.fact.table} as stored ({', '.join(values)})"
-            f" select {', '.join(values.values())} from incoming"
-            f" on conflict (tenant_id, id) do update set {', '.join(f'{name} = excluded.{name}' for name in changed)}"
-            f" where ({mine}) is distinct from ({new}) returning xmax = 0 as is_new)"
-            " select count(*) filter (where is_new) as inserted, count(*) filter (where not is_new) as updated"
-            " from written"
+            f"insert into {self.fact.table} ({', '.join(values)}) select {', '.join(values.values())} from incoming"
+            f" where not exists (select from {self.fact.table} as stored"
+            " where stored.tenant_id = :tenant_id and stored.id = incoming.row_id)"
         )
 
 

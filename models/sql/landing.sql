@@ -1,4 +1,4 @@
--- What a load records beside its rows. `incoming` is the load's own staging table.
+-- What a load records beside its rows. `incoming` and `refused` are the load's own staging tables.
 
 -- cover --
 -- Widens the span of business days a source speaks for.
@@ -25,9 +25,24 @@ on conflict (tenant_id, source_system, fact, ingested_date) do update set
 update ops.rejected_rows set resolved_at = :now
 from incoming, ops.load_batches
 where rejected_rows.tenant_id = :tenant_id and rejected_rows.fact = :fact and rejected_rows.resolved_at is null
-    and rejected_rows.row_key = incoming.row_key
+    and rejected_rows.row_key = {row_key}
     and load_batches.tenant_id = rejected_rows.tenant_id and load_batches.id = rejected_rows.batch_id
     and load_batches.source_system = :source_system
+
+-- keep_rejects --
+-- Keeps the refused rows; one that still waits from an earlier load of the same line is not kept twice.
+insert into ops.rejected_rows
+    (tenant_id, batch_id, fact, file_name, line_number, field, reason, row, row_key, rejected_at)
+select :tenant_id, :batch_id, :fact, :file_name, line, field, reason, coalesce(row, '{}'), row_key, :now
+from refused
+where not exists (
+    select from ops.rejected_rows as kept
+    inner join ops.load_batches
+        on load_batches.tenant_id = kept.tenant_id and load_batches.id = kept.batch_id
+    where kept.tenant_id = :tenant_id and kept.fact = :fact and kept.resolved_at is null
+        and kept.file_name = :file_name and kept.line_number = refused.line and kept.row = refused.row
+        and load_batches.source_system = :source_system
+)
 
 -- was_loaded --
 -- Whether a file's very content was loaded for the tenant through the mapping before.

@@ -1,0 +1,89 @@
+"""Mapping files: what they say, and what is told about one that cannot stand."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from kernel.errors import RefusedError
+from kernel.landing import mapping, reference
+
+PLAIN = """
+name: crm
+source_system: crm
+files:
+  - pattern: "*.csv"
+    outputs:
+      - fact: accounts
+        columns: {source_key: id, name: company}
+"""
+
+
+def loaded(folder: Path, text: str) -> mapping.Mapping:
+    path = folder / "crm.yaml"
+    path.write_text(text, encoding="utf-8")
+    return mapping.load_mapping(str(path))
+
+
+@pytest.mark.parametrize("name", mapping.shipped())
+def test_a_shipped_mapping_fits_the_contracts(name) -> None:
+    assert mapping.load_mapping(name).description
+
+
+def test_values_are_taken_as_they_are_written(tmp_path) -> None:
+    text = PLAIN.replace(
+        "name: company", "lifecycle_stage: {from: x, values: {Yes: customer, 007: churned, No: null}}"
+    )
+    text = text.replace("source_key: id", "source_key: id, name: {constant: 2026-01-01}")
+    columns = loaded(tmp_path, text).files[0].outputs[0].columns
+    assert columns["lifecycle_stage"].values == {"Yes": "customer", "007": "churned", "No": None}
+    assert columns["name"].constant == "2026-01-01"
+
+
+def test_words_of_the_format_keep_their_type(tmp_path) -> None:
+    text = PLAIN.replace(
+        'pattern: "*.csv"',
+        'pattern: "*.csv"\n    skip_lines: 2\n    covers: {from: 2026-01-01, to: 2026-01-31}',
+    ).replace("source_system: crm", "source_system: crm\nis_required: false")
+    text = text.replace("fact: accounts", "fact: accounts\n        on_unknown_reference: null")
+    made = loaded(tmp_path, text)
+    assert made.is_required is False
+    assert (made.files[0].skip_lines, made.files[0].covers.last) == (2, date(2026, 1, 31))
+    assert made.files[0].outputs[0].on_unknown_reference == "null"
+
+
+@pytest.mark.parametrize(
+    ("given", "instead", "told"),
+    [
+        ("fact: accounts", "fact: acounts", "fact 'acounts' is unknown"),
+        ("name: company", "nam: company", "has no column 'nam': did you mean name?"),
+        (", name: company", "", "needs name: map each"),
+        ("pattern:", "patern:", "files.0.pattern"),
+        ("name: company", "name: {from: a, constant: b}", "exactly one of"),
+        ("name: company", "name: {from: a, time_zone: Mars/Base}", "Mars/Base is no time zone"),
+        ("name: company", "name: {from: a, scale: cents}", "'cents' is no number to multiply by"),
+        ("source_system: crm", "source_system: My CRM", "source_system"),
+        ("name: crm", "name: [crm", "no valid YAML"),
+        (PLAIN, "just text", "no valid YAML mapping"),
+    ],
+)
+def test_a_mapping_that_cannot_stand_names_the_file_and_the_place(tmp_path, given, instead, told) -> None:
+    with pytest.raises(RefusedError) as error:
+        loaded(tmp_path, PLAIN.replace(given, instead, 1))
+    assert "crm.yaml" in str(error.value)
+    assert told in str(error.value)
+
+
+def test_an_unknown_mapping_is_named_with_the_nearest_one(tmp_path) -> None:
+    with pytest.raises(RefusedError, match="did you mean hubspot"):
+        mapping.load_mapping("hubspott")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        mapping.load_mapping(str(tmp_path / "none.yaml"))
+
+
+def test_the_reference_page_of_the_contracts_is_current() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), (
+        "run python -m kernel.landing.reference"
+    )
