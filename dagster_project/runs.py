@@ -9,6 +9,7 @@ from datetime import date
 
 import dagster as dg
 
+from dagster_project import database
 from dagster_project.database import engine
 from dagster_project.definitions import defs
 from dagster_project.instance import instance
@@ -31,6 +32,7 @@ def compute_metrics(
     first: date, last: date, tenant_ids: Sequence[str] = (), *, load: bool = True
 ) -> Computed:
     """One run over the days `first` to `last`, both included; without `load`, landing files are left alone."""
+    database.prepare()
     job = defs().resolve_job_def("compute_metrics" if load else "restate_metrics")
     config = {
         "ops": {"metric_snapshots": {"config": {"tenant_ids": list(tenant_ids)}}},

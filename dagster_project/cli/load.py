@@ -11,7 +11,7 @@ import typer
 
 from dagster_project.cli import ui
 
-Day = typer.Option(formats=["%Y-%m-%d"])
+_SHOWN = 100
 
 
 def load(
@@ -75,15 +75,23 @@ def load(
         for outcome in report.outcomes
         for reject in outcome.rejects
     ]
+    passed_over = [file.name for file in report.passed_over]
     if as_json:
-        told = {"dry_run": dry_run, "seconds": round(report.seconds, 3), "files": rows, "rejects": rejects}
+        told = {"dry_run": dry_run, "rows": report.rows, "seconds": round(report.seconds, 3), "files": rows,
+                "passed_over": passed_over, "first_rejects": rejects}  # fmt: skip
         ui.emit(told, as_json)
         return
     ui.emit(rows, as_json, title="Dry run: nothing was kept" if dry_run else "Loaded")
-    for reject in rejects[:20]:
-        typer.echo(f"  {reject['file']}, {reject['reason']}", err=True)
-    if len(rejects) > 20:
-        typer.echo(f"  ... and {len(rejects) - 20} more: revenue-os rejected -t {tenant}", err=True)
+    ui.step("Read", f"{report.rows:,} rows in {report.seconds:.1f} s")
+    for name in passed_over:
+        ui.step(
+            "Ignored",
+            f"{name}: {'no pattern of the mapping fits it' if known else 'it is not named like a fact'}",
+        )
+    for reject in rejects:
+        ui.step("Rejected", f"{reject['file']}, {reject['reason']}")
+    if report.rejected > len(rejects):
+        ui.step("Rejected", f"{report.rejected - len(rejects):,} more: revenue-os rejected --tenant {tenant}")
 
 
 def rejected(
@@ -110,6 +118,7 @@ def rejected(
         if fact is None:
             ui.fail("one file holds the rows of one fact: name it with --fact")
         names = list(dict.fromkeys(name for row in rows for name in row.row))
+        export.parent.mkdir(parents=True, exist_ok=True)
         with export.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
@@ -119,4 +128,6 @@ def rejected(
     shown = [
         {"fact": row.fact, "file": row.file_name, "reason": row.reason, "at": row.rejected_at} for row in rows
     ]
-    ui.emit(shown, as_json, title=f"Rejected rows of {found.name}")
+    ui.emit(shown if as_json else shown[:_SHOWN], as_json, title=f"Rejected rows of {found.name}")
+    if not as_json and len(shown) > _SHOWN:
+        ui.step("Rejected", f"{len(shown) - _SHOWN:,} more: --json or --export gives all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -45,7 +46,8 @@ def list_tenants(as_json: ui.Json = False) -> None:
 def config(
     tenant: Annotated[str, typer.Argument(help="Slug or id.")],
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value, several times; the rest stays as it is.")
+        list[str] | None,
+        typer.Option("--set", help="field=value, several times; lists and objects as JSON. The rest stays."),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why it changes; required with --set.")] = "",
     author: Annotated[str, typer.Option(help="Who changes it; required with --set.")] = "",
@@ -71,4 +73,10 @@ def _pair(item: str) -> tuple[str, Any]:
     name, equals, value = item.partition("=")
     if not equals:
         ui.fail(f"--set {item} is no field=value")
-    return name.strip(), value.strip()
+    text = value.strip()
+    if text.startswith(("[", "{")):
+        try:
+            return name.strip(), json.loads(text)
+        except ValueError:
+            ui.fail(f"--set {name.strip()} is neither plain text nor JSON: {text}")
+    return name.strip(), None if text == "null" else text

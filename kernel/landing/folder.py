@@ -185,7 +185,7 @@ def _was_loaded(connection: sa.Connection, file: Pending, ids: dict[str, UUID]) 
     asked = {
         "tenant_id": ids[file.tenant],
         "digest": reader.checksum(file.path),
-        "mapping_name": known.name if known else "landing",
+        "mapping_name": known.name if known else mapping.CONTRACT,
         "source_system": known.source_system if known else file.source,
     }
     return connection.execute(statements("landing")["was_loaded"], asked).scalar_one()

@@ -20,7 +20,7 @@ from kernel.landing import reader
 from kernel.landing.batch import Batch, Options, Outcome
 from kernel.landing.casting import columns_read
 from kernel.landing.contracts import FACTS
-from kernel.landing.mapping import File, Mapping, contract_mapping
+from kernel.landing.mapping import CONTRACT, File, Mapping, contract_mapping
 from kernel.tenancy import Tenant
 from models.errors import RevenueOsError
 from models.ops import load_batches
@@ -123,9 +123,9 @@ def _load_file(
     options: Options,
     on_bytes: Callable[[int], None],
 ) -> list[Outcome]:
-    used, file = _resolved(path, mapping, options)
     digest = reader.checksum(path)
     try:
+        used, file = _resolved(path, mapping, options)
         with contextlib.nullcontext(trial) if trial is not None else engine.begin() as connection:
             tenancy.service(connection, tenant.id)
             # One load at a time for a tenant: what a load compares with must not change before it writes.
@@ -140,7 +140,7 @@ def _load_file(
         if trial is None:
             # Nothing can be recorded on a server that went away.
             with contextlib.suppress(sa.exc.OperationalError):
-                _record_failure(engine, path, digest, tenant, used, file, options, told)
+                _record_failure(engine, path, digest, tenant, mapping, options, told)
         if isinstance(error, sa.exc.DBAPIError):
             raise RefusedError(told) from error
         raise
@@ -185,16 +185,23 @@ def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Ma
 
 
 def _record_failure(
-    engine: sa.Engine, path: Path, digest: str, tenant: Tenant, mapping: Mapping, file: File, options: Options,
-    told: str,
+    engine: sa.Engine, path: Path, digest: str, tenant: Tenant, mapping: Mapping | None, options: Options, told: str
 ) -> None:  # fmt: skip
     """In a transaction of its own: the file's own was rolled back."""
+    file = mapping.file_for(path) if mapping else None
     with engine.begin() as connection:
         tenancy.service(connection, tenant.id)
         connection.execute(
             load_batches.insert().values(
-                tenant_id=tenant.id, fact=file.outputs[0].fact, source_system=mapping.source_system,
-                file_name=path.name, file_sha256=digest, mapping_name=mapping.name, status="failed",
-                started_at=options.now, finished_at=sa.func.clock_timestamp(), error=told[:2000],
+                tenant_id=tenant.id,
+                fact=file.outputs[0].fact if file else _fact_name(path),
+                source_system=mapping.source_system if mapping else options.source_system,
+                file_name=path.name,
+                file_sha256=digest,
+                mapping_name=mapping.name if mapping else CONTRACT,
+                status="failed",
+                started_at=options.now,
+                finished_at=sa.func.clock_timestamp(),
+                error=told[:2000],
             )
-        )  # fmt: skip
+        )

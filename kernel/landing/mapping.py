@@ -31,6 +31,7 @@ from kernel.errors import RefusedError
 from kernel.landing.contracts import FACTS
 
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+CONTRACT = "landing"  # the name of the mapping of files that follow a landing contract already
 _SHIPPED = Path(__file__).parent / "mappings"
 
 
@@ -232,7 +233,7 @@ def contract_mapping(
             f"source {source_system!r} is no plain name: use lower-case letters, digits, - and _"
         )
     return Mapping(
-        name="landing",
+        name=CONTRACT,
         source_system=source_system,
         reference_source_system=reference_source_system,
         files=[File(pattern="*", outputs=[Output(fact=fact, columns={name: name for name in present})])],  # type: ignore[arg-type]
