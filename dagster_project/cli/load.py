@@ -91,7 +91,8 @@ def load(
     for reject in rejects:
         ui.step("Rejected", f"{reject['file']}, {reject['reason']}")
     if report.rejected > len(rejects):
-        ui.step("Rejected", f"{report.rejected - len(rejects):,} more: revenue-os rejected --tenant {tenant}")
+        where = "" if dry_run else f": revenue-os rejected --tenant {tenant}"
+        ui.step("Rejected", f"{report.rejected - len(rejects):,} more{where}")
 
 
 def rejected(

@@ -138,7 +138,10 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
     if not rows:
         typer.echo("Nothing found.")
         return
-    table = Table(*(_title(name) for name in rows[0]), title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(rows[0]):
+        # What a row is about stays on one line; the rest folds rather than losing its end.
+        table.add_column(_title(name), overflow="fold", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row.values()))
     Console().print(table)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.landing import load
+from kernel.landing import load, reader
 from kernel.landing.mapping import Mapping
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -102,6 +102,7 @@ BAD_ROWS = [
     ("r1,a1,gift,5,USD,2026-01-31", "type", "one of new_booking"),
     ("r1,a9,cogs,5,USD,2026-01-31", "account_key", "load accounts first"),
     (",a1,cogs,5,USD,2026-01-31", "source_key", "a value is needed"),
+    ("r1,a1,cogs,1e999999,USD,2026-01-31", "amount", "a number is needed"),
     ("r1,a1,cogs,5,USD", None, "has 5 fields and the header has 6"),
     (b"r1,\xff,cogs,5,USD,2026-01-31", "account_key", "not valid UTF-8"),
 ]
@@ -127,10 +128,10 @@ def test_a_duplicate_in_a_file_names_the_line_it_repeats(land) -> None:
 
 
 def test_strict_refuses_the_whole_file_for_one_bad_row(land, rows) -> None:
-    with pytest.raises(RefusedError, match=r"accounts.csv, line 4, field segment"):
+    with pytest.raises(RefusedError, match=r"accounts.csv, line 4, field segment") as error:
         land("accounts", ACCOUNTS + "a3,Gamma,huge\n", strict=True)
     assert rows("select * from spine.accounts") == []
-    assert rows("select status from ops.load_batches") == [("failed",)]
+    assert rows("select status, error from ops.load_batches") == [("failed", str(error.value))]
 
 
 def test_a_dry_run_reports_and_leaves_nothing(land, rows) -> None:
@@ -158,6 +159,7 @@ def test_a_file_that_cannot_be_loaded_says_why_and_leaves_nothing(land, rows, na
         land("accounts", content, name=name)
     assert rows("select * from spine.accounts") == []
     assert rows("select * from ops.rejected_rows") == []
+    assert rows("select status, file_name from ops.load_batches") == [("failed", name)]
 
 
 def test_an_unknown_tenant_is_named_with_the_nearest_one(engine, tenant, tmp_path) -> None:
@@ -226,6 +228,229 @@ def test_an_amount_keeps_every_digit(land, rows) -> None:
     land("accounts", ACCOUNTS)
     land("revenue_events", REVENUE + "r1,a1,cogs,12345678901234567890.123456789,USD,2026-01-31\n")
     assert rows("select amount::text from spine.revenue_events") == [("12345678901234567890.123456789",)]
+
+
+MAPPED = Mapping(
+    name="crm",
+    source_system="crm",
+    files=[
+        {
+            "pattern": "*.csv",
+            "outputs": [
+                {
+                    "fact": "channel_spend_daily",
+                    "columns": {
+                        "channel_key": "ad",
+                        "date": {"from": "day", "format": "%d.%m.%Y"},
+                        "spend": {"from": "cents", "scale": "0.01"},
+                    },
+                }
+            ],
+        }
+    ],
+)
+
+
+@pytest.fixture
+def channels(land) -> None:
+    for source in ("crm", "ads"):
+        land("campaigns", "source_key,name\nc,C\n", source_system=source)
+        land(
+            "campaign_channels",
+            "source_key,campaign_key,channel\nx,c,paid_search\ny,c,paid_search\n",
+            source_system=source,
+        )
+
+
+@pytest.mark.usefixtures("channels")
+def test_a_rejected_row_is_kept_as_the_file_has_it_and_resolved_when_repaired(land, rows) -> None:
+    bad = "ad,day,cents\nx,01.03.2026,abc\nnobody,01.03.2026,5\nx,02.03.2026,5\n"
+    land("spend", bad, mapping=MAPPED)
+    waiting = "select line_number, row from ops.rejected_rows where resolved_at is null order by line_number"
+    assert rows(waiting) == [
+        (2, {"ad": "x", "day": "01.03.2026", "cents": "abc"}),
+        (3, {"ad": "nobody", "day": "01.03.2026", "cents": "5"}),
+    ]
+    land("spend", "ad,day,cents\nx,01.03.2026,100\ny,01.03.2026,5\n", mapping=MAPPED)
+    assert [row.line_number for row in rows(waiting)] == [3]
+
+
+@pytest.mark.usefixtures("channels")
+def test_a_rejected_row_that_comes_again_waits_once(land, rows) -> None:
+    for _ in range(2):
+        assert land("spend", "ad,day,cents\nx,01.03.2026,abc\nz,01.03.2026,5\n", mapping=MAPPED).rejected == 2
+    assert rows("select count(*) from ops.rejected_rows") == [(2,)]
+
+
+@pytest.mark.usefixtures("channels")
+def test_two_sources_that_use_the_same_keys_do_not_meet(land, rows) -> None:
+    for source, spend in (("crm", 1), ("ads", 2)):
+        land("channel_spend_daily", f"channel_key,date,spend\nx,2026-03-01,{spend}\n", source_system=source)
+    assert rows("select source_system, spend::text from spine.channel_spend_daily order by 1") == [
+        ("ads", "2"),
+        ("crm", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fact", "text", "told"),
+    [
+        ("contacts", "source_key,merged_into_key\nc1,c2\nc2,\n", "field merged_at: a merged contact needs"),
+        ("contacts", "source_key,merged_into_key,merged_at\nc1,c1,2026-01-01\n", "merged into itself"),
+        ("fx_rates", "rate_date,base_currency,quote_currency,rate\n2026-01-01,EUR,EUR,1\n", "two different"),
+        ("finance_inputs_monthly", "month,cash_balance\n2026-01-31,5\n", "the first day of the month"),
+        (
+            "subscription_ledger",
+            "source_key,account_key,effective_date,reason,mrr_delta\ns,a1,2026-01-01,churn,5\n",
+            "contraction and churn are negative",
+        ),
+        (
+            "revenue_events",
+            "source_key,type,amount,effective_date,refunds_booking\nr,cogs,5,2026-01-01,yes\n",
+            "only a refund takes back a booking",
+        ),
+    ],
+)
+def test_columns_that_contradict_each_other_refuse_the_row(land, fact, text, told) -> None:
+    land("accounts", ACCOUNTS)
+    (reject,) = land(fact, text).outcomes[0].rejects
+    assert "line 2, field" in reject.reason
+    assert told in reject.reason
+
+
+def test_who_was_merged_into_a_refused_contact_is_refused_too(land) -> None:
+    text = (
+        "source_key,account_key,merged_into_key,merged_at\n"
+        "c1,,c2,2026-01-05\nc2,,c3,2026-01-05\nc3,,nobody,2026-01-05\nc4,,,\n"
+    )
+    outcome = land("contacts", text).outcomes[0]
+    assert (outcome.inserted, [reject.line for reject in outcome.rejects]) == (1, [2, 3, 4])
+
+
+def test_an_unknown_reference_is_emptied_when_the_mapping_says_so(land, rows) -> None:
+    mapping = Mapping(
+        name="crm",
+        source_system="crm",
+        files=[
+            {
+                "pattern": "*",
+                "outputs": [
+                    {
+                        "fact": "contacts",
+                        "on_unknown_reference": "null",
+                        "columns": {"source_key": "id", "account_key": "account"},
+                    }
+                ],
+            }
+        ],
+    )
+    assert land("people", "id,account\nc1,nobody\n", mapping=mapping).rejected == 0
+    assert rows("select source_key, account_id from spine.spine_contacts") == [("c1", None)]
+
+
+@pytest.mark.parametrize(("kept", "name"), [("first", "Acme"), ("last", "Again")])
+def test_of_a_row_listed_twice_the_mapping_may_keep_one(land, rows, kept, name) -> None:
+    output = {"fact": "accounts", "duplicates": kept, "columns": {"source_key": "id", "name": "name"}}
+    mapping = Mapping(name="crm", source_system="crm", files=[{"pattern": "*", "outputs": [output]}])
+    outcome = land("companies", "id,name\na1,Acme\na2,Beta\na1,Again\n", mapping=mapping).outcomes[0]
+    assert (outcome.read, outcome.inserted, outcome.unchanged, outcome.rejected) == (3, 2, 0, 0)
+    assert rows("select name from spine.accounts where source_key = 'a1'") == [(name,)]
+
+
+def test_a_row_that_does_not_say_when_it_was_created_stays_unchanged(land, rows) -> None:
+    text = "source_key,name,created_at\na1,Acme,\n"
+    land("accounts", text)
+    assert land("accounts", text).outcomes[0].unchanged == 1
+    assert rows("select * from ops.row_history") == []
+
+
+def test_columns_left_out_keep_what_is_stored(land, rows) -> None:
+    land("accounts", ACCOUNTS)
+    land("accounts", "source_key,name\na1,Renamed\n")
+    assert rows("select name, segment from spine.accounts where source_key = 'a1'") == [("Renamed", "smb")]
+
+
+def test_a_dry_run_of_a_folder_finds_what_its_earlier_files_bring(engine, tenant, tmp_path, rows) -> None:
+    (tmp_path / "contacts.csv").write_text("source_key,account_key\nc1,a1\n")
+    (tmp_path / "accounts.csv").write_text(ACCOUNTS)
+    (tmp_path / "acounts.csv").write_text(ACCOUNTS)
+    report = load.load_path(engine, tmp_path, "acme", None, load.Options(now=NOW, dry_run=True))
+    assert [(outcome.fact, outcome.inserted) for outcome in report.outcomes] == [
+        ("accounts", 2),
+        ("contacts", 1),
+    ]
+    assert [path.name for path in report.passed_over] == ["acounts.csv"]
+    assert rows("select * from spine.accounts") == []
+
+
+def test_a_load_that_is_interrupted_leaves_nothing_but_its_failed_batch(
+    engine, tenant, tmp_path, rows, monkeypatch
+) -> None:
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 64)
+    path = tmp_path / "accounts.csv"
+    path.write_text(
+        "source_key,name\n" + "".join(f"a{number},bad\x00\nb{number},N\n" for number in range(50))
+    )
+
+    def interrupt(_file: Path, done: int) -> None:
+        if done > 400:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load.load_path(engine, path, "acme", None, load.Options(now=NOW), interrupt)
+    for table in ("spine.accounts", "ops.rejected_rows", "ops.source_watermarks"):
+        assert rows(f"select * from {table}") == []
+    assert rows("select status, error like 'accounts.csv was interrupted%' from ops.load_batches") == [
+        ("failed", True)
+    ]
+
+
+def test_what_the_database_alone_refuses_is_told_in_a_sentence(engine, land, tenant, rows) -> None:
+    with engine.begin() as connection:
+        tenancy.service(connection, tenant)
+        connection.execute(
+            sa.text(
+                "insert into spine.accounts (tenant_id, name, source_system, source_key) values (:t, 'x', 'landing', 'a1')"
+            ),
+            {"t": tenant},
+        )
+    with pytest.raises(
+        RefusedError, match=r"accounts.csv cannot be stored and nothing of it was: the database says"
+    ):
+        land("accounts", ACCOUNTS)
+    assert rows("select name from spine.accounts") == [("x",)]
+    assert rows("select status from ops.load_batches") == [("failed",)]
+
+
+def test_a_login_without_special_rights_loads_the_same_rows(engine, land, rows, tenant, tmp_path) -> None:
+    land("accounts", ACCOUNTS)
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop role if exists plain_login"))
+        connection.execute(sa.text("create role plain_login login"))
+        connection.execute(sa.text("grant revenue_service to plain_login"))
+    plain = sa.create_engine(engine.url.set(username="plain_login"))
+    path = tmp_path / "contacts.csv"
+    path.write_text(
+        "source_key,account_key,merged_into_key,merged_at\nc1,a1,c2,2026-01-05\nc2,a9,,\nc3,a2,,\n"
+    )
+    outcome = load.load_path(plain, path, "acme", None, load.Options(now=NOW)).outcomes[0]
+    plain.dispose()
+    assert (outcome.inserted, outcome.rejected) == (1, 2)
+    assert rows("select source_key from spine.spine_contacts") == [("c3",)]
+
+
+def test_after_a_load_foreign_keys_are_checked_again_in_the_same_session(engine, tenant, land) -> None:
+    land("accounts", ACCOUNTS)
+    with engine.begin() as connection:
+        assert connection.execute(sa.text("show session_replication_role")).scalar() == "origin"
+        tenancy.service(connection, tenant)
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.execute(
+                sa.text(
+                    "insert into spine.spine_contacts (tenant_id, account_id) values (:t, gen_random_uuid())"
+                ),
+                {"t": tenant},
+            )
 
 
 def test_a_merged_contact_may_stand_before_its_survivor(land, rows) -> None:
