@@ -126,7 +126,8 @@ def _shown(value: Any) -> str:
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, Decimal):
         # Enough for a reader; --json gives every digit.
-        return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"
+        decimals = 0 if abs(value) >= 10_000 or value == 0 else 2 if abs(value) >= 1 else 4
+        return f"{value:,.{decimals}f}"
     return "-" if value is None else str(value)
 
 
