@@ -75,9 +75,9 @@ class Plan:
         if self.fact.happened is None:
             return None
         happened = self.fact.column(self.fact.happened)
-        if happened.kind == "timestamp":
-            return f"({happened.name} at time zone :time_zone)::date"
-        return happened.name
+        # Qualified, because inside a subquery a bare created_at would be that of another table.
+        day = f"incoming.{happened.name}"
+        return f"({day} at time zone :time_zone)::date" if happened.kind == "timestamp" else day
 
     def create(self) -> str:
         """The staging table: ids are computed while rows are copied in."""

@@ -471,3 +471,13 @@ def test_one_tenants_load_never_touches_anothers_rows(engine, land, rows, tmp_pa
     load.load_path(engine, tmp_path / "accounts.csv", "other", None, load.Options(now=NOW))
     assert rows(mine) == before
     assert rows("select count(*) from spine.accounts") == [(4,)]
+
+
+def test_a_rate_is_looked_up_for_the_day_of_the_deal_and_not_of_the_rate(land) -> None:
+    land("fx_rates", "rate_date,base_currency,quote_currency,rate\n2026-01-30,EUR,USD,1.1\n")
+    deals = "source_key,name,stage,amount,currency,created_at\n"
+    report = land(
+        "opportunities",
+        deals + "o1,Box,lead,5,EUR,2026-01-31T10:00:00Z\no2,Box,lead,5,EUR,2026-03-31T10:00:00Z\n",
+    )
+    assert [reject.line for reject in report.outcomes[0].rejects] == [3]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import RefusedError
-from kernel.landing import mapping, reference
+from kernel.landing import mapping
 
 PLAIN = """
 name: crm
@@ -81,9 +81,3 @@ def test_an_unknown_mapping_is_named_with_the_nearest_one(tmp_path) -> None:
         mapping.load_mapping("hubspott")
     with pytest.raises(RefusedError, match="cannot be read"):
         mapping.load_mapping(str(tmp_path / "none.yaml"))
-
-
-def test_the_reference_page_of_the_contracts_is_current() -> None:
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), (
-        "run python -m kernel.landing.reference"
-    )

@@ -27,12 +27,11 @@ restate_metrics = dg.define_asset_job(
 def compute_metrics_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run over yesterday and the days before it that may still change, as a range of partitions."""
     at = context.scheduled_execution_time
-    last = daily().get_last_partition_key(current_time=at)
-    if last is None:
-        return dg.SkipReason("no day has closed since the first partition")
     keys = daily().get_partition_keys(current_time=at)
+    if not keys:
+        return dg.SkipReason("no day has closed since the first partition")
     first = keys[max(0, len(keys) - 1 - settings().restate_days)]
-    return dg.RunRequest(tags=range_tags(first, last))
+    return dg.RunRequest(tags=range_tags(first, keys[-1]))
 
 
 @dg.definitions

@@ -68,7 +68,7 @@ select
     days.tenant_id,
     days.metric_date,
     coalesce(percentiles.won_deals, 0) as won_deals,
-    coalesce(percentiles.won_cycle_seconds, 0) / 86400 as won_cycle_days,
+    coalesce(percentiles.won_cycle_seconds / 86400, 0) as won_cycle_days,
     percentiles.median_cycle_seconds / 86400 as median_cycle_days,
     percentiles.p90_cycle_seconds / 86400 as p90_cycle_days,
     -- least() passes over a null, and a day without a median has no cohort.
