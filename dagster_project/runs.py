@@ -24,7 +24,7 @@ class Computed:
 
     run_id: str
     succeeded: bool
-    rows_written: int
+    row_count: int
     why: str
 
 
@@ -46,7 +46,7 @@ def compute_metrics(
             run_config=config,
             raise_on_error=False,
         )
-    rows = outcomes.of_run(engine(), result.run_id).rows_written
+    rows = outcomes.of_run(engine(), result.run_id).row_count
     return Computed(result.run_id, result.success, rows, _why(result))
 
 

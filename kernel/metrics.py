@@ -77,13 +77,6 @@ def tenants_with_metrics(connection: sa.Connection) -> list[Any]:
     return list(connection.execute(_sql("tenants_latest")))
 
 
-def covers(connection: sa.Connection, first: date, last: date) -> bool:
-    """Whether every tenant that is not suspended has snapshots on each day of the span."""
-    if not connection.execute(_sql("exists")).scalar_one():
-        return False
-    return connection.execute(_sql("covers"), {"first": first, "last": last}).scalar_one()
-
-
 def dictionary(connection: sa.Connection) -> list[dict[str, Any]]:
     """Every metric: id, unit, direction, domain, formula."""
     return [dict(row._mapping) for row in connection.execute(_sql("definitions"))]

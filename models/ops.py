@@ -110,7 +110,8 @@ tenant_runs = table(
     one_of("status", words.RUN_STATUSES, nullable=False),
     sa.Column("window_start", sa.Date),
     sa.Column("window_end", sa.Date),
-    _count("rows_written"),
+    # The rows that stand in the window, most of which a restatement leaves as they are.
+    _count("row_count"),
     sa.Column("error", sa.Text),
     sa.Column("started_at", Timestamp, nullable=False),
     sa.Column("finished_at", Timestamp),

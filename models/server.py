@@ -36,7 +36,7 @@ _SETTINGS = {
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "100",  # what the budget in deploy/dagster.yaml divides among runs
-    "shared_buffers": "256MB",  # holds the hot indexes, and leaves the memory to Python and the page cache
+    "shared_buffers": "512MB",  # holds the hot indexes, and leaves the memory to Python and the page cache
     "work_mem": "64MB",  # window functions over a tenant's days sort in memory instead of in files
     "maintenance_work_mem": "256MB",  # index builds after a bulk load sort once
     "max_wal_size": "4GB",  # a night's load does not force a checkpoint every few seconds

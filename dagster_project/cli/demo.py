@@ -22,8 +22,8 @@ def demo(as_json: ui.Json = False) -> None:
     from dagster_project import database
     from dagster_project.cli.metrics import headline_rows
     from dagster_project.settings import settings
-    from kernel import metrics
     from kernel.landing import folder
+    from kernel.warehouse import outcomes
 
     _, before, after = database.prepare()
     ui.step(
@@ -36,7 +36,7 @@ def demo(as_json: ui.Json = False) -> None:
     ui.step("Tenants", f"created {', '.join(made)}" if made else "are there")
     pending = folder.pending(engine, settings().landing_dir)
     with engine.begin() as connection:
-        done = not pending and metrics.covers(connection, first, last)
+        done = not pending and outcomes.settled(connection, first, last)
     if done:
         ui.step("Metrics", f"{first} to {last} are computed and no file is new: nothing to do")
     else:
@@ -74,7 +74,7 @@ def _compute(first: date, last: date, files: int) -> None:
         computed = runs.compute_metrics(first, last)
     if not computed.succeeded:
         ui.fail(computed.why)
-    ui.step("Metrics", f"{computed.rows_written} rows in run {computed.run_id}")
+    ui.step("Metrics", f"{computed.row_count} rows in run {computed.run_id}")
 
 
 def up(

@@ -159,7 +159,7 @@ def backfill(
         ids = [str(tenancy.find(connection, name).id) for name in tenant or []]
     with ui.spinner(f"Computing {first:%Y-%m-%d} to {last:%Y-%m-%d}", silent=as_json):
         done = runs.compute_metrics(first.date(), last.date(), ids)
-    ui.emit({"run_id": done.run_id, "succeeded": done.succeeded, "rows": done.rows_written}, as_json)
+    ui.emit({"run_id": done.run_id, "succeeded": done.succeeded, "rows": done.row_count}, as_json)
     if not done.succeeded:
         ui.fail(done.why)
 

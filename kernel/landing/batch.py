@@ -85,7 +85,7 @@ class Batch:
             self.mapping.reference_source_system or self.mapping.source_system,
         )
         self._begin(fact.name)
-        for statement in ("drop table if exists incoming, refused", plan.create(), upsert.REFUSED):
+        for statement in ("drop table if exists incoming, refused, matched", plan.create(), upsert.REFUSED):
             self._do(statement)
         staged, refused, sample = self._stage(plan, output, on_bytes)
         self._do("analyze incoming (row_id)")
@@ -190,6 +190,7 @@ class Batch:
 
     def _store(self, plan: upsert.Plan) -> dict[str, int]:
         self._do(plan.date_creation())
+        self._do(plan.match())
         updated = self._do(plan.keep_history())
         with self._references_are_checked():
             if updated:

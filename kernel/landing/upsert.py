@@ -252,12 +252,15 @@ class Plan:
             stored[target.name] = given
         return stored
 
-    def _differs(self) -> str:
+    def match(self) -> str:
+        """The rows that are stored already, and whether they would change."""
         compared = {name: new for name, new in self._stored().items() if name not in _VOLATILE}
         mine = ", ".join(f"stored.{name}" for name in compared)
         return (
-            f"stored.tenant_id = :tenant_id and stored.id = incoming.row_id"
-            f" and ({mine}) is distinct from ({', '.join(compared.values())})"
+            "create temp table matched on commit drop as"
+            f" select stored.id, ({mine}) is distinct from ({', '.join(compared.values())}) as differs"
+            f" from {self.fact.table} as stored join incoming on stored.id = incoming.row_id"
+            " where stored.tenant_id = :tenant_id"
         )
 
     def keep_history(self) -> str:
@@ -265,7 +268,8 @@ class Plan:
         return (
             "insert into ops.row_history (tenant_id, table_name, row_id, row, replaced_at, replaced_by_batch_id)"
             f" select :tenant_id, '{self.fact.table}', stored.id, to_jsonb(stored), :now, :batch_id"
-            f" from {self.fact.table} as stored, incoming where {self._differs()}"
+            f" from {self.fact.table} as stored join matched on stored.id = matched.id and matched.differs"
+            " where stored.tenant_id = :tenant_id"
         )
 
     def update(self) -> str:
@@ -279,10 +283,14 @@ class Plan:
             for name, value in values.items()
             if name not in ("source_key", "idempotency_key")
         )
-        return f"update {self.fact.table} as stored set {changes} from incoming where {self._differs()}"
+        return (
+            f"update {self.fact.table} as stored set {changes} from incoming join matched"
+            " on matched.id = incoming.row_id and matched.differs"
+            " where stored.tenant_id = :tenant_id and stored.id = incoming.row_id"
+        )
 
     def insert(self) -> str:
-        """Adds the rows that are not stored yet."""
+        """Adds the rows that are not stored yet, in the order of the key: each page of its index is visited once."""
         values = {
             "tenant_id": ":tenant_id",
             "id": "incoming.row_id",
@@ -295,8 +303,7 @@ class Plan:
         values |= self._stored()
         return (
             f"insert into {self.fact.table} ({', '.join(values)}) select {', '.join(values.values())} from incoming"
-            f" where not exists (select from {self.fact.table} as stored"
-            " where stored.tenant_id = :tenant_id and stored.id = incoming.row_id)"
+            " where not exists (select from matched where matched.id = incoming.row_id) order by incoming.row_id"
         )
 
 

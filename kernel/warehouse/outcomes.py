@@ -29,7 +29,7 @@ class TenantsFailedError(RefusedError):
 class RunReport:
     succeeded: tuple[str, ...]
     failed: dict[str, str]
-    rows_written: int
+    row_count: int
 
 
 @contextmanager
@@ -93,5 +93,10 @@ def of_run(engine: sa.Engine, run_id: str) -> RunReport:
     return RunReport(
         succeeded=tuple(row.slug for row in rows if row.status == "succeeded"),
         failed={row.slug: row.error for row in rows if row.status == "failed"},
-        rows_written=sum(row.rows_written for row in rows),
+        row_count=sum(row.row_count for row in rows),
     )
+
+
+def settled(connection: sa.Connection, first: date, last: date) -> bool:
+    """Whether every tenant's days of the span are computed from everything loaded; False when there is no tenant."""
+    return connection.execute(statements("outcomes")["settled"], {"first": first, "last": last}).scalar_one()

@@ -57,19 +57,6 @@ select metric_id, unit, direction, domain, formula from analytics.metric_definit
 -- Whether dbt has built the snapshots at all.
 select to_regclass('analytics.metric_snapshots_daily') is not null
 
--- covers --
--- Whether each tenant has its totals on every day of a span.
-select coalesce(bool_and(days = cast(:last as date) - cast(:first as date) + 1), false)
-from (
-    select tenants.id, count(snapshots.date) as days
-    from spine.tenants
-    left join analytics.metric_snapshots_daily as snapshots
-        on snapshots.tenant_id = tenants.id and snapshots.metric_id = 'data_coverage_pct'
-        and snapshots.date between :first and :last
-    where tenants.status <> 'suspended'
-    group by tenants.id
-) as counted
-
 -- dictionary --
 -- Every id one may ask for, aliases with the id they stand for.
 select metric_id as asked, metric_id from analytics.metric_definitions

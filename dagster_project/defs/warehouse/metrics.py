@@ -152,7 +152,7 @@ def tenant_outcomes() -> dg.AssetsDefinition:
         report = outcomes.of_run(engine(), context.run_id)
         if report.failed:
             raise dg.Failure(str(TenantsFailedError(report.failed)), allow_retries=False)
-        return dg.MaterializeResult(metadata={"tenants": len(report.succeeded), "rows": report.rows_written})
+        return dg.MaterializeResult(metadata={"tenants": len(report.succeeded), "rows": report.row_count})
 
     return report_tenants
 
