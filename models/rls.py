@@ -13,9 +13,8 @@ from collections.abc import Iterable
 SERVICE, MEMBER, ANALYST = "revenue_service", "revenue_member", "revenue_analyst"
 ROLES = (SERVICE, MEMBER, ANALYST)
 
-# Set with `set local` in each transaction; an unset or emptied setting reads as null. A subquery, so that it is
-# read once for a statement and not for each row.
-PINNED = "(select nullif(current_setting('app.tenant_id', true), '')::uuid)"
+# Set with `set local` in each transaction; an unset or emptied setting reads as null.
+PINNED = "nullif(current_setting('app.tenant_id', true), '')::uuid"
 
 _CREATE_ROLE = """
 do $$ begin
@@ -30,17 +29,22 @@ def create_roles() -> list[str]:
     return [_CREATE_ROLE.format(role=role) for role in ROLES]
 
 
-def service_rule(key: str) -> str:
+def _service_rule(key: str, pinned: str) -> str:
     """Every row until a tenant is pinned, then that tenant's.
 
     A case and not an or: the planner takes half of the rows for such a condition, but one in 200 for the or, and
     then joins large tables in nested loops.
     """
-    return f"case when {PINNED} is null then true else {key} = {PINNED} end"
+    return f"case when {pinned} is null then true else {key} = {pinned} end"
 
 
-def member_rule(key: str) -> str:
-    return f"{key} = {PINNED}"
+def service_rules(key: str) -> str:
+    """What the service may read and write: the same rows, asked in two ways.
+
+    Reading, the planner sees the setting's value and plans with it. Writing, a subquery reads the setting once a
+    statement instead of once a row, a tenth of a bulk insert.
+    """
+    return f"using ({_service_rule(key, PINNED)}) with check ({_service_rule(key, f'(select {PINNED})')})"
 
 
 def protect(table: str, *, key: str = "tenant_id", append_only: bool = False) -> list[str]:
@@ -53,8 +57,8 @@ def protect(table: str, *, key: str = "tenant_id", append_only: bool = False) ->
     statements = [
         f"alter table {table} enable row level security",
         f"alter table {table} force row level security",
-        f"create policy {name}_service on {table} to {SERVICE} using ({service_rule(key)})",
-        f"create policy {name}_member on {table} for select to {MEMBER} using ({member_rule(key)})",
+        f"create policy {name}_service on {table} to {SERVICE} {service_rules(key)}",
+        f"create policy {name}_member on {table} for select to {MEMBER} using ({key} = {PINNED})",
         f"create policy {name}_analyst on {table} for select to {ANALYST} using (true)",
         f"grant {writes} on {table} to {SERVICE}",
         f"grant select on {table} to {MEMBER}, {ANALYST}",

@@ -15,7 +15,7 @@ depends_on = None
 _POLICIES = """
     select format('%I.%I', schemaname, tablename) as place, policyname, tablename
     from pg_policies
-    where schemaname in ('spine', 'ops') and policyname ~ '_(service|member)$'
+    where schemaname in ('spine', 'ops') and policyname like '%\\_service'
 """
 
 
@@ -40,5 +40,4 @@ def upgrade() -> None:
     op.alter_column("tenant_runs", "rows_written", new_column_name="row_count", schema="ops")
     for found in op.get_bind().execute(sa.text(_POLICIES)).all():
         key = "id" if found.tablename == "tenants" else "tenant_id"
-        rule = rls.service_rule(key) if found.policyname.endswith("_service") else rls.member_rule(key)
-        op.execute(f"alter policy {found.policyname} on {found.place} using ({rule})")
+        op.execute(f"alter policy {found.policyname} on {found.place} {rls.service_rules(key)}")
