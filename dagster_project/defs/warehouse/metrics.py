@@ -14,7 +14,7 @@ from dagster_project.lib.freshness import daily_run
 from dagster_project.lib.partitions import daily
 from dagster_project.lib.scope import TenantScope
 from kernel import metrics, tenancy
-from kernel.warehouse import admission, outcomes
+from kernel.warehouse import admission, outcomes, statistics
 from kernel.warehouse.lock import serialized
 from kernel.warehouse.outcomes import TenantsFailedError
 
@@ -94,6 +94,7 @@ def snapshots() -> dg.AssetsDefinition:
         """Computes the run's days for every admitted tenant in one dbt invocation, however many they are."""
         with serialized(engine()):
             admitted = admission.admit(engine(), config.tenant_ids)
+            statistics.refresh(engine())
             window = _window(context, admitted.tenant_ids)
             span = (window.first, window.last)
             with dbt.running(window), outcomes.recorded(engine(), context.run_id, span, admitted, _now):
