@@ -76,7 +76,7 @@ def reference(
 
     Clearing an optional reference names its column, since a plain SET NULL would clear tenant_id too.
     """
-    on_delete = "CASCADE" if cascade else f"SET NULL ({column})"
+    on_delete = "CASCADE" if cascade else None if required else f"SET NULL ({column})"
     return [
         sa.Column(column, Uuid, nullable=not required),
         sa.ForeignKeyConstraint(

@@ -44,6 +44,22 @@ CYCLE_STATUSES = ("running", "completed", "failed")
 ACTION_STATUSES = (
     "pending", "pending_acknowledgment", "scheduled", "executing", "completed", "aborted", "failed",
 )  # fmt: skip
+CYCLE_MODES = ("enforce", "shadow")
+TRIGGER_TYPES = ("scheduled", "metric_deviation", "lifecycle_event", "manual")
+CFO_GATES = ("payback_exceeded", "margin_below_floor", "cash_constrained")
+GATE_STATES = ("clear", "triggered", "unknown")
+EXECUTION_STATUSES = (
+    "proposed", "awaiting_ack", "approved", "rejected", "expired", "scheduled", "claimed", "applying", "applied",
+    "verify_failed", "apply_failed", "observing", "abort_requested", "reverting", "reverted", "aborted", "closed",
+)  # fmt: skip
+# An action that is none of these is alive: it keeps its family away from its entity. Shadow actions stay proposed.
+DEAD_EXECUTION_STATUSES = ("proposed", "rejected", "expired", "reverted", "aborted", "closed", "apply_failed")
+OUTCOMES = ("improved", "hurt", "neutral", "inconclusive", "not_measurable")
+TENANT_ROLES = ("owner", "approver", "member")
+INTENT_KINDS = ("apply", "revert")
+INTENT_STATES = ("recorded", "confirmed", "refused", "in_doubt")
+SNAPSHOT_MOMENTS = ("before", "after")
+TICKET_STATUSES = ("open", "done")
 ACTION_TYPES = (
     "data_correction", "experiment", "config_change", "alert", "forecast_update", "pause", "scale", "revert",
 )  # fmt: skip

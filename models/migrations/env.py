@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
+import models.actions
 import models.decisions
 import models.ops
 import models.spine  # noqa: F401 - imported to register the tables

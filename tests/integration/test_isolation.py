@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from models import decisions, ops, rls, spine  # noqa: F401 - imported to register the tables
+from models import actions, decisions, ops, rls, spine  # noqa: F401 - imported to register the tables
 from models.base import metadata
 
 A, B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
@@ -36,6 +36,10 @@ _PARTICULAR = {
     "status": "running",
     "payload": {},
     "row": {},
+    "value": 1,
+    "trigger_type": "scheduled",
+    "kind": "apply",
+    "moment": "before",
 }
 
 
@@ -91,7 +95,14 @@ def _tenants_seen(engine: sa.Engine, table: sa.Table, role: str, tenant: uuid.UU
         return {row[0] for row in connection.execute(sa.select(table.columns[key]))}
 
 
-_APPEND_ONLY = ("spine.config_versions", "ops.row_history")
+_APPEND_ONLY = (
+    "spine.config_versions",
+    "spine.action_events",
+    "spine.budget_entries",
+    "spine.decision_weights",
+    "ops.row_history",
+    "ops.incidents",
+)
 TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.fullname)
 
 
@@ -173,8 +184,13 @@ def test_a_pinned_service_cannot_touch_another_tenants_rows(populated: sa.Engine
         transaction = connection.begin()
         _as_role(connection, rls.SERVICE, A)
         assert connection.execute(table.delete().where(table.columns[key] == B)).rowcount == 0
-        # The positive control: its own row it can delete, or this test would prove nothing.
-        assert connection.execute(table.delete().where(table.columns[key] == A)).rowcount == 1
+        assert (
+            connection.execute(table.update().where(table.columns[key] == B).values({key: B})).rowcount == 0
+        )
+        # The positive control: its own row it can change, or this test would prove nothing.
+        assert (
+            connection.execute(table.update().where(table.columns[key] == A).values({key: A})).rowcount == 1
+        )
         transaction.rollback()
 
 
@@ -182,7 +198,11 @@ def test_a_pinned_service_cannot_touch_another_tenants_rows(populated: sa.Engine
 def test_a_pinned_service_cannot_insert_for_another_tenant(populated: sa.Engine, table: sa.Table) -> None:
     with populated.connect() as connection:
         row = connection.execute(sa.select(table).limit(1)).one()._mapping
-    values = {name: value for name, value in row.items() if value is not None}
+    values = {
+        name: value
+        for name, value in row.items()
+        if value is not None and table.columns[name].computed is None
+    }
     values["id" if table.fullname == "spine.tenants" else "tenant_id"] = uuid.UUID(int=0xC)
     with pytest.raises(sa.exc.ProgrammingError, match="row-level security"), populated.begin() as connection:
         _as_role(connection, rls.SERVICE, A)
