@@ -1,0 +1,1 @@
+"""Carrying decisions out: lifecycle, acknowledgment, budgets, dispatch, executors, results."""
