@@ -20,7 +20,7 @@ DAYS = 90
 def demo(as_json: ui.Json = False) -> None:
     """Sample tenants, their facts, 90 days of metrics, and a table of what came out. Safe to repeat."""
     from dagster_project import database
-    from dagster_project.cli.metrics import headline_rows
+    from dagster_project.cli.metrics import headlines
     from dagster_project.settings import settings
     from kernel.landing import folder
     from kernel.warehouse import outcomes
@@ -42,8 +42,7 @@ def demo(as_json: ui.Json = False) -> None:
     else:
         _compute(first, last, len(pending))
     with engine.begin() as connection:
-        rows = headline_rows(connection)
-    ui.emit(rows, as_json)
+        headlines(connection, as_json)
     if not as_json:
         typer.echo(
             "\nLook further:  make up                                            the Dagster UI and its lineage\n"

@@ -34,13 +34,12 @@ def show(
 
     with ui.connection() as connection:
         if tenant is None:
-            ui.emit(headline_rows(connection, _date(day)), as_json, title="Headline metrics")
+            headlines(connection, as_json, _date(day))
             return
         found = tenancy.find(connection, tenant)
         on = _date(day) or metrics.newest_day(connection, found.id)
         rows = [
             {
-                "domain": row.domain,
                 "metric_id": row.metric_id,
                 "value": row.value,
                 "unit": row.unit,
@@ -54,8 +53,8 @@ def show(
     ui.emit(rows, as_json, title=f"{found.name} on {on}")
 
 
-def headline_rows(connection: Any, day: date | None = None) -> list[dict[str, Any]]:
-    """One row per headline metric, one column per tenant; a value that is not known shows its status."""
+def headlines(connection: Any, as_json: bool, day: date | None = None) -> None:
+    """Prints a row per headline metric, a column per tenant; a value that is not known shows its status."""
     from kernel import metrics
 
     rows = {name: {"metric_id": name} for name in ("date", *HEADLINES)}
@@ -65,7 +64,11 @@ def headline_rows(connection: Any, day: date | None = None) -> list[dict[str, An
         for row in metrics.day(connection, tenant.tenant_id, on):
             if row.metric_id in rows:
                 rows[row.metric_id][tenant.slug] = row.value if row.value is not None else row.value_status
-    return list(rows.values())
+    title, days = "Headline metrics", {on for name, on in rows["date"].items() if name != "metric_id"}
+    if len(days) == 1 and not as_json:
+        title += f" on {days.pop()}"
+        del rows["date"]
+    ui.emit(list(rows.values()), as_json, title=title)
 
 
 @app.command("list")

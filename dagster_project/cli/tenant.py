@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -39,7 +40,9 @@ def list_tenants(as_json: ui.Json = False) -> None:
     from kernel import tenancy
 
     with ui.connection() as connection:
-        ui.emit(tenancy.all_tenants(connection), as_json, title="Tenants")
+        found = [asdict(tenant) for tenant in tenancy.all_tenants(connection)]
+    # The id last: it is the widest, and the slug is what commands take.
+    ui.emit([row | {"id": row.pop("id")} for row in found], as_json, title="Tenants")
 
 
 @app.command()

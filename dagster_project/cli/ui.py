@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from rich.progress import Progress
 
+_SHORT = 10  # characters: a date, a status, an amount below a hundred million
+_GAP = 2
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -126,12 +129,14 @@ def _shown(value: Any) -> str:
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, Decimal):
         # Enough for a reader; --json gives every digit.
-        decimals = 0 if abs(value) >= 10_000 or value == 0 else 2 if abs(value) >= 1 else 4
+        whole = value == value.to_integral_value()
+        decimals = 0 if whole or abs(value) >= 10_000 else 2 if abs(value) >= 1 else 4
         return f"{value:,.{decimals}f}"
     return "-" if value is None else str(value)
 
 
 def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -139,10 +144,27 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
     if not rows:
         typer.echo("Nothing found.")
         return
-    table = Table(title=title, title_justify="left")
+    console = Console()
+    widest = {name: max(len(_shown(row[name])) for row in rows) for name in rows[0]}
+    # What is short, as numbers and dates are, stays on one line while the terminal has room for it.
+    kept = {name: width for name, width in widest.items() if width <= _SHORT}
+    if sum(kept.values()) + _GAP * len(widest) + max(widest.values()) > console.width:
+        kept = {}
+    # No vertical lines: they cost the width that numbers need on a terminal of 80 columns.
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False,
+        padding=(0, _GAP - 1, 0, 0),
+    )  # fmt: skip
     for place, name in enumerate(rows[0]):
-        # What a row is about stays on one line; the rest folds rather than losing its end.
-        table.add_column(_title(name), overflow="fold", no_wrap=place == 0)
+        counted = any(isinstance(row[name], Decimal | int) for row in rows)
+        # What a row is about stays on one line too; the rest folds rather than losing its end.
+        table.add_column(
+            _title(name).replace("-", "- "),
+            overflow="fold",
+            no_wrap=place == 0,
+            min_width=kept.get(name),
+            justify="right" if counted else "left",
+        )
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row.values()))
-    Console().print(table)
+    console.print(table)
