@@ -19,6 +19,7 @@ import yaml
 
 from samples.deliveries import CORRECTIONS, INITIAL, Delivery
 from samples.profiles import PROFILES, Profile
+from samples.team import SETTINGS, members
 from samples.world import (
     DAYS,
     END,
@@ -132,6 +133,8 @@ def _described(truth: Truth) -> dict[str, Any]:
         "currency": tenant.default_currency,
         "flags": dict(tenant.flags),
         "config": [asdict(version) for version in tenant.config_versions],
+        "members": members(tenant.slug),
+        "settings": SETTINGS,
         "reference_source_system": REFERENCE_SOURCE_SYSTEM,
         # Every source of a fact covers the same days.
         "covers": {row.fact: {"from": row.covered_from, "to": row.covered_to} for row in truth.coverage},

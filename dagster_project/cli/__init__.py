@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from dagster_project.cli import bench, db, demo, load, metrics, sample, tenant
+from dagster_project.cli import bench, certify, db, demo, load, metrics, sample, tenant
 from dagster_project.cli.ui import SentenceErrors
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(demo.up)
 app.command()(load.load)
 app.command()(load.rejected)
 app.add_typer(bench.app, name="bench")
+app.add_typer(certify.app, name="certify")
 app.add_typer(db.app, name="db")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(sample.app, name="sample")

@@ -22,6 +22,7 @@ from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.landing import load, mapping, reader
 from kernel.landing.contracts import FACTS
+from models.actions import subsystem_settings, user_tenants
 from models.errors import RevenueOsError
 from models.statements import statements
 
@@ -156,6 +157,15 @@ def _create(connection: sa.Connection, told: dict[str, Any], description: Path) 
                 reason=version.get("reason", "as described in the landing folder"),
                 valid_from=version["valid_from"],
             )
+        for person in told.get("members", ()):
+            connection.execute(user_tenants.insert().values(tenant_id=tenant_id, **person))
+        for subsystem, fields in told.get("settings", {}).items():
+            for name, value in fields.items():
+                connection.execute(
+                    subsystem_settings.insert().values(
+                        tenant_id=tenant_id, subsystem=subsystem, field=name, value=value
+                    )
+                )
     except KeyError as error:
         raise RefusedError(f"{description}: {error.args[0]} is missing: add it") from None
 

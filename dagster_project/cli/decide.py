@@ -1,0 +1,276 @@
+"""`revenue-os decide`: running the decision kernel, reading what it decided and why, replaying past days."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import typer
+
+from dagster_project.cli import ui
+
+app = typer.Typer(help="The decision kernel: run, show, trace, backtest.", no_args_is_help=True)
+
+Tenants = Annotated[
+    list[str] | None, typer.Option("--tenant", "-t", help="Slug or id; several times. All when left out.")
+]
+
+
+@app.command()
+def run(
+    tenant: Tenants = None,
+    at: Annotated[
+        str | None, typer.Option(help="The instant to decide at, ISO 8601 with its offset; now when left out.")
+    ] = None,
+    mode: Annotated[
+        Literal["shadow", "enforce"] | None,
+        typer.Option(help="Shadow records and carries nothing out; each tenant's own mode when left out."),
+    ] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """Decide now: one cycle for each enabled tenant, or those named."""
+    from kernel.decisions import cycles
+    from kernel.decisions.contract import Trigger
+
+    clock = _clock(at)
+    ids = _ids(tenant)
+    names = _slugs()
+    rows: list[dict[str, Any]] = []
+
+    def tell(fate: cycles.TenantCycle) -> None:
+        summary = fate.output.cycle_summary if fate.output else None
+        rows.append(
+            {
+                "tenant": names.get(fate.tenant_id, str(fate.tenant_id)),
+                "outcome": fate.outcome,
+                "constraint": summary.binding_constraint if summary else None,
+                "gates": list(summary.cfo_gates_triggered) if summary else None,
+                "actions": len(fate.output.actions) if fate.output else 0,
+                "mode": fate.mode or None,
+                "why": fate.why or None,
+            }
+        )
+
+    with ui.spinner("Deciding", silent=as_json):
+        report = cycles.run(
+            ui.connect(),
+            ids,
+            clock=clock,
+            trigger=Trigger(type="manual", source="revenue-os decide run", triggered_at=clock()),
+            mode=mode,
+            on_tenant=tell,
+        )
+    if as_json:
+        counts = {
+            "completed": len(report.completed),
+            "skipped": len(report.skipped),
+            "failed": len(report.failed),
+        }
+        ui.emit(counts | {"actions": report.actions, "tenants": rows}, as_json)
+    else:
+        ui.emit(rows, as_json, title="Cycles")
+    if report.failed:
+        ui.fail(f"{len(report.failed)} tenants could not be decided; the reason of each is in the list")
+
+
+@app.command()
+def show(tenant: Tenants = None, as_json: ui.Json = False) -> None:
+    """The newest decision of each tenant: diagnosis, gates with their margins, actions in a sentence each."""
+    told = [_told(found) for found in _newest(_ids(tenant))]
+    if as_json:
+        ui.emit(told, as_json)
+        return
+    if not told:
+        ui.fail("nothing was decided yet: run revenue-os decide run")
+    for cycle in told:
+        gates, actions = cycle.pop("gates"), cycle.pop("actions")
+        ui.emit(cycle, as_json, title=cycle["tenant"])
+        if gates:
+            ui.emit(gates, as_json, title="Gates")
+        if actions:
+            ui.emit(actions, as_json, title="Actions")
+
+
+@app.command()
+def trace(
+    cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_json: ui.Json = False
+) -> None:
+    """Every candidate of a cycle: its score in money, term by term, and why it was dropped."""
+    from models.statements import statements
+
+    with ui.connection() as connection:
+        found = connection.execute(statements("cycles")["one"], {"id": cycle}).one_or_none()
+    if found is None:
+        ui.fail(f"there is no cycle {cycle}: see revenue-os decide show")
+    candidates = [
+        {
+            "family": item["family"],
+            "entity": " ".join((item["entity"] or {}).values()) or "tenant",
+            "target": item["target_metric"],
+            "score": _number(item["cfo_score"]),
+            "terms": ", ".join(f"{name} {value}" for name, value in item["terms"].items()),
+            "dropped": item["dropped"],
+        }
+        for item in found.trace or []
+    ]
+    facts = {
+        "tenant": found.slug,
+        "cycle": found.id,
+        "invoked_at": found.invoked_at,
+        "outcome": found.error_message or found.status,
+        "trigger": f"{found.trigger_type}: {found.trigger_source}",
+        "mode": found.mode,
+        "metrics_of": found.metrics_date,
+        "configuration": found.config_version_id or "defaults",
+        "weights": found.weights_version,
+        "input_sha256": (found.input_snapshot_ref or {}).get("input_sha256"),
+    }
+    if as_json:
+        ui.emit(facts | {"candidates": candidates}, as_json)
+        return
+    ui.emit(facts, as_json)
+    ui.emit(candidates, as_json, title="Candidates")
+
+
+@app.command()
+def backtest(
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
+    tenant: Tenants = None,
+    days: Annotated[bool, typer.Option("--days", help="A row for each day instead of one per tenant.")] = False,
+    as_json: ui.Json = False,
+) -> None:
+    """Replay past days in shadow: what would have been decided on each. Nothing of it is kept."""
+    from kernel import tenancy
+    from kernel.decisions import shadow
+
+    names = _slugs()
+    with ui.connection() as connection:
+        ids = _ids(tenant) or [row.tenant_id for row in _with_metrics(connection)]
+        slugs = {row.id: row.slug for row in tenancy.all_tenants(connection)}
+    with ui.spinner(f"Replaying {first:%Y-%m-%d} to {last:%Y-%m-%d}", silent=as_json):
+        replayed = list(shadow.backtest(ui.connect(), ids, first.date(), last.date()))
+    rows = [_day(item, slugs) for item in replayed] if days else _summaries(replayed, names)
+    ui.emit(rows, as_json, title="Backtest")
+
+
+def _day(item: Any, slugs: dict[UUID, str]) -> dict[str, Any]:
+    return {
+        "tenant": slugs[item.tenant_id],
+        "day": item.day,
+        "constraint": item.constraint or None,
+        "gates": list(item.gates),
+        "actions": list(item.actions),
+        "digest": item.digest[:12] or None,
+        "why": item.why or None,
+    }
+
+
+def _summaries(replayed: list[Any], names: dict[UUID, str]) -> list[dict[str, Any]]:
+    """Days decided, on how many each gate fired, and one digest over all of a tenant's decisions."""
+    import hashlib
+
+    by_tenant = defaultdict(list)
+    for item in replayed:
+        by_tenant[item.tenant_id].append(item)
+    return [
+        {
+            "tenant": names[tenant_id],
+            "days": len(items),
+            "decided": sum(not item.why for item in items),
+            "payback": sum("payback_exceeded" in item.gates for item in items),
+            "margin": sum("margin_below_floor" in item.gates for item in items),
+            "cash": sum("cash_constrained" in item.gates for item in items),
+            "actions": sum(len(item.actions) for item in items),
+            "digest": hashlib.sha256("".join(item.digest for item in items).encode()).hexdigest()[:12],
+        }
+        for tenant_id, items in by_tenant.items()
+    ]
+
+
+def _told(found: Any) -> dict[str, Any]:
+    output = found.raw_kernel_output or {}
+    summary = output.get("cycle_summary", {})
+    return {
+        "tenant": found.slug,
+        "cycle": found.id,
+        "decided_at": found.invoked_at,
+        "metrics_of": found.metrics_date,
+        "mode": found.mode,
+        "outcome": found.error_message or found.status,
+        "constraint": summary.get("binding_constraint"),
+        "diagnosis": summary.get("diagnosis"),
+        "why_fewer_actions": summary.get("why_fewer_actions"),
+        "gates": [
+            {
+                "gate": gate["gate"],
+                "state": gate["state"],
+                "value": _number(gate["value"]),
+                "threshold": _number(gate["threshold"]),
+                "margin": _number(gate["margin"]),
+                "why": gate["why"],
+            }
+            for gate in summary.get("gates", [])
+        ],
+        "actions": [
+            {
+                "rank": action["priority_rank"],
+                "action": action["notes_for_humans"],
+                "target": action["target_metric"],
+                "score": _number(action["cfo_score"]),
+                "acknowledge": action["requires_acknowledgment"],
+            }
+            for action in output.get("actions", [])
+        ],
+    }
+
+
+def _newest(ids: list[UUID] | None) -> list[Any]:
+    from models.statements import statements
+
+    with ui.connection() as connection:
+        wanted = {"tenant_ids": ids, "everyone": ids is None}
+        return list(connection.execute(statements("cycles")["newest"], wanted))
+
+
+def _with_metrics(connection: Any) -> list[Any]:
+    from kernel import metrics
+
+    return metrics.tenants_with_metrics(connection)
+
+
+def _ids(tenants: list[str] | None) -> list[UUID] | None:
+    from kernel import tenancy
+
+    if not tenants:
+        return None
+    with ui.connection() as connection:
+        return [tenancy.find(connection, name).id for name in tenants]
+
+
+def _slugs() -> dict[UUID, str]:
+    from kernel import tenancy
+
+    with ui.connection() as connection:
+        return {tenant.id: tenant.slug for tenant in tenancy.all_tenants(connection)}
+
+
+def _clock(at: str | None) -> Any:
+    """A clock that stands at the given instant, or the real one."""
+    if at is None:
+        return lambda: datetime.now(UTC)
+    try:
+        instant = datetime.fromisoformat(at)
+    except ValueError:
+        ui.fail(f"--at {at} is no instant: write one such as {date.today()}T06:30:00+00:00")
+    if instant.tzinfo is None:
+        ui.fail(f"--at {at} needs its offset from UTC: write {at}+00:00 for UTC")
+    return lambda: instant
+
+
+def _number(text: str | None) -> Any:
+    from decimal import Decimal
+
+    return None if text is None else Decimal(text)

@@ -1,0 +1,1 @@
+"""Proofs that are run and kept: frozen components, generated specifications, the pre-rollout certainty test."""
