@@ -144,6 +144,10 @@ class Book:
         first = self.covered_from(fact)
         return first is not None and first <= day
 
+    def all_begun(self, fact: str, day: date) -> bool:
+        """Whether every source that hands over the fact covers the day or began before it."""
+        return all(row.covered_from <= day for row in self.coverage if row.fact == fact)
+
     def covers_window(self, metric_id: str, day: date, days: int) -> bool:
         first, _ = window(day, days)
         return all(covered <= first for covered in self._first_covered_days(metric_id))

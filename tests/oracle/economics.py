@@ -217,10 +217,13 @@ def _variable_part(book: Book, cost: Revenue) -> Decimal | None:
         return ZERO
     if cost.cost_class == "variable" or cost.type == "cogs":
         return cost.amount
-    shares = [
-        month.variable_cost_share for month in book.records.finance if month.month == cost.day.replace(day=1)
-    ]
-    return cost.amount * shares[0] if shares and shares[0] is not None else None
+    said = [month for month in book.records.finance if 0 <= _months_apart(month.month, cost.day) <= 3]
+    share = max(said, key=lambda month: month.month).variable_cost_share if said else None
+    return None if share is None else cost.amount * share
+
+
+def _months_apart(earlier: date, later: date) -> int:
+    return 12 * (later.year - earlier.year) + later.month - earlier.month
 
 
 def ltv_avg(book: Book, day: date) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -61,7 +62,21 @@ def _paid_flow(metric_id: str, measure: Callable[[Spend], Decimal | int]) -> Cal
     return rows
 
 
-spend_paid_total = _paid_flow("spend_paid_total", lambda row: row.spend)
+_spend_flow = _paid_flow("spend_paid_total", lambda row: row.spend)
+
+
+def spend_paid_total(book: Book, day: date) -> Rows:
+    """No spend is known to be none only once every source of spend has begun."""
+
+    def known(row: Result) -> Result:
+        first, _ = window(day, row.window_days or 1)
+        if row.status == "ok" and row.value == 0 and not book.all_begun("channel_spend_daily", first):
+            return replace(row, value=None, status="undefined")
+        return row
+
+    return {key: known(row) for key, row in _spend_flow(book, day).items()}
+
+
 leads_from_paid = _paid_flow("leads_from_paid", lambda row: row.leads)
 impressions_paid = _paid_flow("impressions_paid", lambda row: row.impressions)
 clicks_paid = _paid_flow("clicks_paid", lambda row: row.clicks)

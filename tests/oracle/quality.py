@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 
 from tests.oracle.book import Book, days_between, window
@@ -53,18 +53,15 @@ def _attributable(book: Book, on: date) -> list[bool]:
 def duplicate_contact_rate(book: Book, day: date) -> Rows:
     end = book.day_end(day)
     people: dict[object, list[Contact]] = book.once("identities", lambda: _identities(book))
-    contacts = sum(
-        contact.created_at < end and (contact.merged_at is None or contact.merged_at >= end)
-        for contact in book.records.contacts
-    )
-    identities = sum(
-        any(contact.created_at < end for contact in same)
-        and any(contact.merged_at is None or contact.merged_at >= end for contact in same)
-        for same in people.values()
-    )
+    present = [sum(_exists(contact, end) for contact in same) for same in people.values()]
+    contacts, identities = sum(present), sum(count > 0 for count in present)
     if contacts == 0:
         return {"": Result(None, "undefined")}
     return {"": amount(1 - Decimal(identities) / contacts, contacts)}
+
+
+def _exists(contact: Contact, end: datetime) -> bool:
+    return contact.created_at < end and (contact.merged_at is None or contact.merged_at >= end)
 
 
 def _identities(book: Book) -> dict[object, list[Contact]]:

@@ -42,11 +42,11 @@ due as (
         contacted.first_contact_at,
         converted.lead_id is not null as has_deal,
         -- The SLA in force when the lead came.
-        leads.created_at + coalesce(config.follow_up_sla_hours, 24) * interval '1 hour' as due_at
+        leads.created_at + config.follow_up_sla_hours * interval '1 hour' as due_at
     from leads
     left join contacted using (tenant_id, lead_id)
     left join converted using (tenant_id, lead_id)
-    left join {{ ref('stg_spine__config_versions') }} as config
+    inner join {{ ref('stg_spine__config_versions') }} as config
         on config.tenant_id = leads.tenant_id
         and config.valid_from_at <= leads.created_at
         and coalesce(config.valid_to_at, 'infinity') > leads.created_at

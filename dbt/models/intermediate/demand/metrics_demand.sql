@@ -58,12 +58,12 @@ channels as (
 margins as (
     select margins.tenant_id, margins.metric_date, margins.value as gross_margin
     from {{ ref('metrics_economics') }} as margins
-    inner join {{ ref('int_metric_coverage') }} as coverage
-        on coverage.tenant_id = margins.tenant_id
-        and coverage.metric_id = margins.metric_id
-        and margins.metric_date between coverage.covered_from_date and coverage.covered_to_date
-        and (coverage.begins_together or margins.metric_date - margins.window_days + 1 >= coverage.covered_from_date)
-    where margins.metric_id = 'gross_margin' and margins.dimension = '{}' and margins.value_status = 'ok'
+    inner join {{ ref('metric_definitions') }} as definitions using (metric_id)
+    left join {{ ref('int_metric_coverage') }} as covered using (tenant_id, metric_id)
+    where {{ coverage_status('definitions', 'covered', 'margins.metric_date', 'margins.window_days') }} = 'covered'
+        and margins.metric_id = 'gross_margin'
+        and margins.dimension = '{}'
+        and margins.value_status = 'ok'
 ),
 
 total_returns as (

@@ -8,6 +8,21 @@ days as (
     select tenant_id, metric_date from {{ ref('int_tenant_days') }}
 ),
 
+-- What finance said of a month holds for the next ones until it closes them, three at most.
+cost_shares as (
+    select distinct on (finance.tenant_id, share.month_start_date)
+        finance.tenant_id,
+        share.month_start_date,
+        finance.variable_cost_share
+    from {{ ref('stg_spine__finance_inputs') }} as finance
+    cross join generate_series(0, 3) as months_back
+    cross join lateral (
+        values ((finance.month_start_date + make_interval(months => months_back))::date)
+    ) as share (month_start_date)
+    where {{ in_scope('finance.tenant_id') }}
+    order by finance.tenant_id, share.month_start_date, months_back
+),
+
 events as (
     select
         events.tenant_id,
@@ -20,12 +35,12 @@ events as (
         case
             when not events.is_cost or events.cost_class = 'fixed' then 0
             when events.cost_class = 'variable' or events.revenue_type = 'cogs' then events.amount
-            else events.amount * finance.variable_cost_share
+            else events.amount * cost_shares.variable_cost_share
         end as variable_cost
     from {{ ref('int_revenue_events') }} as events
-    left join {{ ref('stg_spine__finance_inputs') }} as finance
-        on finance.tenant_id = events.tenant_id
-        and finance.month_start_date = date_trunc('month', events.effective_date)::date
+    left join cost_shares
+        on cost_shares.tenant_id = events.tenant_id
+        and cost_shares.month_start_date = date_trunc('month', events.effective_date)::date
     inner join coverage
         on coverage.tenant_id = events.tenant_id and events.effective_date >= coverage.covered_from_date
     where events.is_cost or events.revenue_type in ('other_revenue', 'refund', 'discount')

@@ -14,13 +14,20 @@ contacts as (
         created_date,
         coalesce(merged_date, 'infinity'::date) as ended_date
     from {{ ref('stg_spine__contacts') }}
-    where {{ in_scope() }}
+    where {{ in_scope() }} and created_date < coalesce(merged_date, 'infinity'::date)
+),
+
+-- The days on which an identity has a contact. One contact may be gone long before the next comes.
+identities as (
+    select tenant_id, unnest(range_agg(daterange(created_date, ended_date))) as present_dates
+    from contacts
+    group by tenant_id, identity
 ),
 
 spans as (
     select tenant_id, created_date, ended_date, 1 as contacts, 0 as identities from contacts
     union all
-    select tenant_id, min(created_date), max(ended_date), 0, 1 from contacts group by tenant_id, identity
+    select tenant_id, lower(present_dates), upper(present_dates), 0, 1 from identities
 ),
 
 changes as (
@@ -32,7 +39,7 @@ changes as (
     from spans
     inner join first_days using (tenant_id)
     cross join lateral (values (spans.created_date, 1), (spans.ended_date, -1)) as edge (edge_date, sign)
-    where edge.edge_date < {{ window_end() }} and spans.created_date < spans.ended_date
+    where edge.edge_date < {{ window_end() }}
     group by spans.tenant_id, greatest(edge.edge_date, first_days.first_date)
 )
 

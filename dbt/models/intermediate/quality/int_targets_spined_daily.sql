@@ -1,8 +1,8 @@
 {#- What is missing of the month's bookings target in force at the end of each tenant-day. -#}
 with targets as (
-    select days.tenant_id, days.metric_date, coalesce(config.target_bookings_monthly, 150000) as target_bookings
+    select days.tenant_id, days.metric_date, config.target_bookings_monthly as target_bookings
     from {{ ref('int_tenant_days') }} as days
-    left join {{ ref('stg_spine__config_versions') }} as config
+    inner join {{ ref('stg_spine__config_versions') }} as config
         on config.tenant_id = days.tenant_id
         and config.valid_from_at < days.day_end_at
         and coalesce(config.valid_to_at, 'infinity') >= days.day_end_at
