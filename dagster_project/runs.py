@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
@@ -15,6 +15,7 @@ from dagster_project.definitions import defs
 from dagster_project.instance import instance
 from dagster_project.lib.partitions import range_tags
 from dagster_project.settings import settings
+from kernel.errors import RefusedError
 from kernel.warehouse import outcomes
 
 
@@ -31,7 +32,11 @@ class Computed:
 def compute_metrics(
     first: date, last: date, tenant_ids: Sequence[str] = (), *, load: bool = True
 ) -> Computed:
-    """One run over the days `first` to `last`, both included; without `load`, landing files are left alone."""
+    """One run over the days `first` to `last`, both included; without `load`, landing files are left alone.
+
+    Raises RefusedError for a span that is reversed, or reaches before the first day that is kept or past yesterday.
+    """
+    _refuse_span(first, last)
     database.prepare()
     job = defs().resolve_job_def("compute_metrics" if load else "restate_metrics")
     config = {
@@ -48,6 +53,20 @@ def compute_metrics(
         )
     rows = outcomes.of_run(engine(), result.run_id).row_count
     return Computed(result.run_id, result.success, rows, _why(result))
+
+
+def _refuse_span(first: date, last: date) -> None:
+    start = settings().partition_start
+    closed = datetime.now(UTC).date() - timedelta(days=1)
+    if last < first:
+        raise RefusedError(f"the span is reversed: {last} lies before {first}")
+    if first < start:
+        raise RefusedError(
+            f"{first} lies before {start}, the first day that is computed: set REVENUE_OS_PARTITION_START to an"
+            " earlier day and keep it set"
+        )
+    if last > closed:
+        raise RefusedError(f"{last} has not closed yet: the last day that can be computed is {closed}")
 
 
 @contextmanager

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     restate_days: int = Field(7, ge=0, le=90, validation_alias="REVENUE_OS_RESTATE_DAYS")
     partition_start: date = Field(date(2024, 1, 1), validation_alias="REVENUE_OS_PARTITION_START")
 
+    user: str | None = Field(None, validation_alias="REVENUE_OS_USER")
+
     @property
     def data_dir(self) -> Path:
         """Where the embedded server keeps its data; unused when DATABASE_URL is set."""

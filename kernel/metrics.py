@@ -183,7 +183,8 @@ def _why(row: MetricRow, definition: dict[str, Any], sources: tuple[SourceUse, .
     missing = [
         source.fact for source in sources if source.covered_to is None and source.rows_in_window is not None
     ]
-    if row.value_status == "undefined" and missing:
+    # A metric over all sources does without the ones a tenant never had.
+    if row.value_status == "undefined" and missing and definition["sources"] != "all":
         return f"Nothing was ever loaded for {', '.join(missing)}."
     if row.value_status == "stale_source":
         late = [s for s in sources if s.covered_to is not None and s.covered_to < row.date]

@@ -43,9 +43,8 @@ def member(connection: sa.Connection, tenant_id: UUID) -> None:
 
 
 def _act_as(connection: sa.Connection, role: str, tenant_id: UUID | None) -> None:
-    connection.execute(sa.text(f"set local role {role}"))
-    pin = sa.text("select set_config('app.tenant_id', :tenant, true)")
-    connection.execute(pin, {"tenant": str(tenant_id or "")})
+    act = sa.text("select set_config('role', :role, true), set_config('app.tenant_id', :tenant, true)")
+    connection.execute(act, {"role": role, "tenant": str(tenant_id or "")})
 
 
 class Config(BaseModel):

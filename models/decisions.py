@@ -126,7 +126,7 @@ optimization_actions = table(
         postgresql_where=sa.text(f"execution_status not in ({_DEAD})"),
     ),
     check(
-        "execution_status <> 'approved' or not requires_acknowledgment or acknowledged_hash = payload_hash",
+        "execution_status not in ('approved', 'scheduled', 'claimed', 'applying') or not requires_acknowledgment or acknowledged_hash is not distinct from payload_hash",
         "approved_payload",
     ),
 )

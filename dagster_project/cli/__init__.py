@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from dagster_project.cli import bench, certify, db, demo, load, metrics, sample, tenant
+from dagster_project.cli import actions, bench, certify, db, decide, demo, load, metrics, sample, tenant
 from dagster_project.cli.ui import SentenceErrors
 
 app = typer.Typer(
@@ -16,11 +16,14 @@ app = typer.Typer(
     cls=SentenceErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo.demo)
 app.command()(demo.up)
 app.command()(load.load)
 app.command()(load.rejected)
+app.add_typer(decide.app, name="decide")
+app.add_typer(actions.app, name="actions")
 app.add_typer(bench.app, name="bench")
 app.add_typer(certify.app, name="certify")
 app.add_typer(db.app, name="db")

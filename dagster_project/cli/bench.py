@@ -17,6 +17,7 @@ def everything(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         load()
         metrics()
+        decisions()
 
 
 @app.command()
@@ -56,3 +57,11 @@ def load(
     from bench.load import turns
 
     ui.emit(list(turns(rows)), as_json, title="Loader against a bare COPY")
+
+
+@app.command()
+def decisions(as_json: ui.Json = False) -> None:
+    """Workload 3: the cycles of 125, 250, 500 and 1000 tenants, each deciding on 35 days of every metric."""
+    from bench.decisions import curve
+
+    ui.emit(list(curve()), as_json, title="Cycles")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -22,7 +22,8 @@ Tenants = Annotated[
 def run(
     tenant: Tenants = None,
     at: Annotated[
-        str | None, typer.Option(help="The instant to decide at, ISO 8601 with its offset; now when left out.")
+        str | None,
+        typer.Option(help="The instant to decide at, ISO 8601 with its offset; now when left out."),
     ] = None,
     mode: Annotated[
         Literal["shadow", "enforce"] | None,
@@ -94,9 +95,7 @@ def show(tenant: Tenants = None, as_json: ui.Json = False) -> None:
 
 
 @app.command()
-def trace(
-    cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_json: ui.Json = False
-) -> None:
+def trace(cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_json: ui.Json = False) -> None:
     """Every candidate of a cycle: its score in money, term by term, and why it was dropped."""
     from models.statements import statements
 
@@ -139,30 +138,31 @@ def backtest(
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
     tenant: Tenants = None,
-    days: Annotated[bool, typer.Option("--days", help="A row for each day instead of one per tenant.")] = False,
+    days: Annotated[
+        bool, typer.Option("--days", help="A row for each day instead of one per tenant.")
+    ] = False,
     as_json: ui.Json = False,
 ) -> None:
     """Replay past days in shadow: what would have been decided on each. Nothing of it is kept."""
-    from kernel import tenancy
+    from kernel import metrics
     from kernel.decisions import shadow
 
     names = _slugs()
     with ui.connection() as connection:
-        ids = _ids(tenant) or [row.tenant_id for row in _with_metrics(connection)]
-        slugs = {row.id: row.slug for row in tenancy.all_tenants(connection)}
+        ids = _ids(tenant) or [row.tenant_id for row in metrics.tenants_with_metrics(connection)]
     with ui.spinner(f"Replaying {first:%Y-%m-%d} to {last:%Y-%m-%d}", silent=as_json):
         replayed = list(shadow.backtest(ui.connect(), ids, first.date(), last.date()))
-    rows = [_day(item, slugs) for item in replayed] if days else _summaries(replayed, names)
+    rows = [_day(item, names) for item in replayed] if days else _summaries(replayed, names)
     ui.emit(rows, as_json, title="Backtest")
 
 
-def _day(item: Any, slugs: dict[UUID, str]) -> dict[str, Any]:
+def _day(item: Any, names: dict[UUID, str]) -> dict[str, Any]:
     return {
-        "tenant": slugs[item.tenant_id],
+        "tenant": names[item.tenant_id],
         "day": item.day,
         "constraint": item.constraint or None,
         "gates": list(item.gates),
-        "actions": list(item.actions),
+        "actions": len(item.actions),
         "digest": item.digest[:12] or None,
         "why": item.why or None,
     }
@@ -235,12 +235,6 @@ def _newest(ids: list[UUID] | None) -> list[Any]:
         return list(connection.execute(statements("cycles")["newest"], wanted))
 
 
-def _with_metrics(connection: Any) -> list[Any]:
-    from kernel import metrics
-
-    return metrics.tenants_with_metrics(connection)
-
-
 def _ids(tenants: list[str] | None) -> list[UUID] | None:
     from kernel import tenancy
 
@@ -264,7 +258,7 @@ def _clock(at: str | None) -> Any:
     try:
         instant = datetime.fromisoformat(at)
     except ValueError:
-        ui.fail(f"--at {at} is no instant: write one such as {date.today()}T06:30:00+00:00")
+        ui.fail(f"--at {at} is no instant: write one such as 2026-07-01T06:30:00+00:00")
     if instant.tzinfo is None:
         ui.fail(f"--at {at} needs its offset from UTC: write {at}+00:00 for UTC")
     return lambda: instant

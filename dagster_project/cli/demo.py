@@ -18,8 +18,9 @@ DAYS = 90
 
 
 def demo(as_json: ui.Json = False) -> None:
-    """Sample tenants, their facts, 90 days of metrics, and a table of what came out. Safe to repeat."""
+    """Sample tenants, 90 days of metrics, a decision followed from metric to result. Safe to repeat."""
     from dagster_project import database
+    from dagster_project.cli import day
     from dagster_project.cli.metrics import headlines
     from dagster_project.settings import settings
     from kernel.landing import folder
@@ -41,13 +42,16 @@ def demo(as_json: ui.Json = False) -> None:
         ui.step("Metrics", f"{first} to {last} are computed and no file is new: nothing to do")
     else:
         _compute(first, last, len(pending))
+    told = day.live(engine, last)
     with engine.begin() as connection:
         headlines(connection, as_json)
     if not as_json:
+        day.tell(told)
         typer.echo(
             "\nLook further:  make up                                            the Dagster UI and its lineage\n"
-            "               .venv/bin/revenue-os metrics show -t acme-healthy   every metric of one tenant\n"
-            "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy"
+            "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy\n"
+            "               .venv/bin/revenue-os decide show -t cirrus-cash-constrained   gates, diagnosis, actions\n"
+            "               .venv/bin/revenue-os actions list                     what waits for an answer"
         )
 
 
@@ -77,7 +81,7 @@ def _compute(first: date, last: date, files: int) -> None:
 
 
 def up(
-    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port of the UI.", min=1, max=65_535)] = 3000,
     host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
 ) -> None:
     """The Dagster UI and daemon on the configured database, until Ctrl-C."""
@@ -86,6 +90,7 @@ def up(
     from dagster_project.lib import dbt
     from dagster_project.settings import REPOSITORY
 
+    _refuse_port(host, port)
     database.prepare()
     dbt.project()
     environment = {**os.environ, **prepare_home()}
@@ -101,9 +106,10 @@ def up(
         for command in commands
     ]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ended = None
     try:
         # One without the other is half a platform: when either ends, both do.
-        os.wait()
+        ended, _ = os.wait()
     except KeyboardInterrupt:
         pass
     finally:
@@ -111,3 +117,20 @@ def up(
             process.send_signal(signal.SIGINT)
         for process in processes:
             process.wait()
+    if ended is not None:
+        name = next(
+            command[0] for command, process in zip(commands, processes, strict=True) if process.pid == ended
+        )
+        ui.fail(f"{name} ended by itself: what it said stands above")
+
+
+def _refuse_port(host: str, port: int) -> None:
+    """Raises RevenueOsError for a port that cannot be listened on, before anything is started."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            ui.fail(f"port {port} of {host} cannot be used ({error}): choose another with --port")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Any
 
@@ -57,18 +58,33 @@ def headlines(connection: Any, as_json: bool, day: date | None = None) -> None:
     """Prints a row per headline metric, a column per tenant; a value that is not known shows its status."""
     from kernel import metrics
 
-    rows = {name: {"metric_id": name} for name in ("date", *HEADLINES)}
-    for tenant in metrics.tenants_with_metrics(connection):
-        on = day or tenant.date
-        rows["date"][tenant.slug] = on
-        for row in metrics.day(connection, tenant.tenant_id, on):
-            if row.metric_id in rows:
-                rows[row.metric_id][tenant.slug] = row.value if row.value is not None else row.value_status
-    title, days = "Headline metrics", {on for name, on in rows["date"].items() if name != "metric_id"}
-    if len(days) == 1 and not as_json:
-        title += f" on {days.pop()}"
-        del rows["date"]
-    ui.emit(list(rows.values()), as_json, title=title)
+    found = {
+        (tenant.slug, row.metric_id): row
+        for tenant in metrics.tenants_with_metrics(connection)
+        for row in metrics.day(connection, tenant.tenant_id, day or tenant.date)
+        if row.metric_id in HEADLINES
+    }
+    if as_json:
+        ui.emit([{"tenant": slug} | asdict(row) for (slug, _), row in found.items()], as_json)
+        return
+    slugs = list(dict.fromkeys(slug for slug, _ in found))
+    days = sorted({row.date for row in found.values()})
+    rows = [
+        {"metric_id": name}
+        | {
+            slug: (row.value if row.value is not None else row.value_status) if row else None
+            for slug in slugs
+            for row in (found.get((slug, name)),)
+        }
+        for name in HEADLINES
+    ]
+    if len(days) > 1:
+        rows.insert(0, {"metric_id": "date"} | {slug: found[slug, HEADLINES[0]].date for slug in slugs})
+    ui.emit(
+        rows if slugs else [],
+        as_json,
+        title="Headline metrics" + (f" on {days[0]}" if len(days) == 1 else ""),
+    )
 
 
 @app.command("list")
@@ -99,6 +115,9 @@ def history(
         until = _date(last) or metrics.newest_day(connection, found.id)
         since = _date(first) or until - timedelta(days=29)
         frame = metrics.history(connection, found.id, metric, since, until, dimension)
+    if not as_json:
+        # Which run wrote a row, and when, is for machines.
+        frame = frame.drop(columns=["computed_at", "run_id"], errors="ignore")
     ui.emit(frame.to_dict("records"), as_json, title=f"{metric} of {found.name}, {since} to {until}")
 
 
@@ -117,18 +136,6 @@ def explain(
         on = _date(day) or metrics.newest_day(connection, found.id)
         told = metrics.explain(connection, found.id, metric, on)
     row = told.row
-    facts = {
-        "metric": f"{row.metric_id}: {row.title}",
-        "formula": told.definition["formula"],
-        "value": f"{row.value} {row.unit}" if row.value is not None else row.value_status,
-        "numerator": row.numerator,
-        "denominator": row.denominator,
-        "counted": row.sample_size,
-        "window": f"{told.first_day} to {row.date} ({row.window_days} days)",
-        "status": f"{row.value_status}. {told.why}",
-        "final": row.is_final,
-        "computed_at": row.computed_at,
-    }
     sources = [
         {
             "source": source.fact,
@@ -139,8 +146,26 @@ def explain(
         for source in told.sources
     ]
     if as_json:
-        ui.emit(facts | {"sources": sources, "dimensions": list(told.dimensions)}, as_json)
+        record = asdict(row) | {
+            "formula": told.definition["formula"],
+            "first_day": told.first_day,
+            "why": told.why,
+        }
+        ui.emit(record | {"sources": sources, "dimensions": list(told.dimensions)}, as_json)
         return
+    days = "1 day" if row.window_days == 1 else f"{row.window_days} days"
+    facts = {
+        "metric": f"{row.metric_id}: {row.title}",
+        "formula": told.definition["formula"],
+        "value": row.value_status if row.value is None else f"{ui.shown(row.value)} {row.unit}",
+        "numerator": row.numerator,
+        "denominator": row.denominator,
+        "counted": row.sample_size,
+        "window": f"{told.first_day} to {row.date} ({days})",
+        "status": f"{row.value_status}. {told.why}",
+        "final": row.is_final,
+        "computed_at": f"{row.computed_at:%Y-%m-%d %H:%M} UTC; the rows below are counted now",
+    }
     ui.emit(facts, as_json, title=f"{found.name} on {row.date}")
     ui.emit(sources, as_json, title="Read from")
     if told.dimensions:
@@ -160,7 +185,9 @@ def backfill(
 
     with ui.connection() as connection:
         ids = [str(tenancy.find(connection, name).id) for name in tenant or []]
-    with ui.spinner(f"Computing {first:%Y-%m-%d} to {last:%Y-%m-%d}", silent=as_json):
+    whom = ", ".join(tenant) if tenant else "every tenant"
+    ui.step("Computing", f"{first:%Y-%m-%d} to {last:%Y-%m-%d} for {whom}, new landing files first")
+    with ui.spinner("One Dagster run", silent=as_json):
         done = runs.compute_metrics(first.date(), last.date(), ids)
     ui.emit({"run_id": done.run_id, "succeeded": done.succeeded, "rows": done.row_count}, as_json)
     if not done.succeeded:

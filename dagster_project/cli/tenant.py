@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -70,6 +71,101 @@ def config(
                 connection, found.id, values, author=author, reason=reason, valid_from=datetime.now(UTC)
             )
     ui.emit(tenancy.parsed_config(values).model_dump(), as_json, title=f"Configuration of {found.name}")
+
+
+Who = Annotated[str, typer.Option("--as", help="Who does it; kept for good.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept for good.")]
+
+
+@app.command()
+def disable(
+    tenant: Annotated[str, typer.Argument(help="Slug or id.")], who: Who, why: Why, as_json: ui.Json = False
+) -> None:
+    """Emergency stop: nothing is decided or applied any more, what waits is aborted, an incident is recorded."""
+    from kernel import tenancy
+    from kernel.actions import emergency
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        stop = emergency.disable(connection, found.id, actor=who, reason=why, at=datetime.now(UTC))
+    ui.emit(
+        {"tenant": found.slug, "incident": stop.incident_id, "aborted": len(stop.aborted),
+         "being_settled": len(stop.in_flight), "can_be_reverted": [str(each) for each in stop.revertible]},
+        as_json,
+    )  # fmt: skip
+    if stop.revertible and not as_json:
+        typer.echo(f"Take one back:  revenue-os actions revert ID --tenant {found.slug} --as {who}")
+
+
+@app.command()
+def enable(
+    tenant: Annotated[str, typer.Argument(help="Slug or id.")], who: Who, why: Why, as_json: ui.Json = False
+) -> None:
+    """Switch decisions on; for thirty days every change needs a person's acknowledgment."""
+    from kernel import tenancy
+    from kernel.actions import emergency
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        emergency.enable(connection, found.id, actor=who, reason=why, at=datetime.now(UTC))
+    ui.emit({"tenant": found.slug, "enabled": True}, as_json)
+
+
+@app.command()
+def member(
+    tenant: Annotated[str, typer.Argument(help="Slug or id.")],
+    add: Annotated[str | None, typer.Option(help="Name of a person to add, or whose role to change.")] = None,
+    role: Annotated[str, typer.Option(help="owner, approver or member.")] = "member",
+    as_json: ui.Json = False,
+) -> None:
+    """Who belongs to the tenant; approvers and owners may acknowledge actions."""
+    from kernel import tenancy
+    from kernel.actions import acknowledge
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        if add:
+            known = {person.name: person.user_id for person in acknowledge.members(connection, found.id)}
+            acknowledge.add_member(connection, found.id, known.get(add) or uuid4(), add, role)
+        people = [
+            {"name": person.name, "role": person.role, "user_id": person.user_id}
+            for person in acknowledge.members(connection, found.id)
+        ]
+    ui.emit(people, as_json, title=f"People of {found.name}")
+
+
+@app.command()
+def setting(
+    tenant: Annotated[str, typer.Argument(help="Slug or id.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="subsystem.field=value, several times; values as JSON or text."),
+    ] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """How the tenant's subsystems are set: what actions may change, and people too."""
+    from kernel import tenancy
+    from kernel.decisions import settings
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        for item in change or ():
+            name, _, text = item.partition("=")
+            subsystem, dot, field = name.strip().partition(".")
+            if not (dot and text):
+                ui.fail(f"--set {item} is no subsystem.field=value")
+            settings.set_setting(
+                connection, found.id, subsystem, field, _json_or_text(text), at=datetime.now(UTC)
+            )
+        rows = settings.all_settings(connection, found.id)
+    ui.emit(rows, as_json, title=f"Settings of {found.name}")
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _pair(item: str) -> tuple[str, Any]:

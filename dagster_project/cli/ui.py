@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -84,7 +85,7 @@ def emit(result: Any, as_json: bool, title: str | None = None) -> None:
     """Prints a record (mapping or dataclass), or a sequence of them as a table; or either as JSON."""
     rows = [_plain(row) for row in result] if _is_many(result) else _plain(result)
     if as_json:
-        typer.echo(json.dumps(rows, default=str, ensure_ascii=False))
+        typer.echo(json.dumps(rows, default=_json, ensure_ascii=False))
     elif isinstance(rows, list):
         _print_table(rows, title)
     else:
@@ -92,7 +93,7 @@ def emit(result: Any, as_json: bool, title: str | None = None) -> None:
             typer.echo(f"\n{title}")
         width = max(map(len, rows), default=0)
         for name, value in rows.items():
-            typer.echo(f"{_title(name):<{width}}  {_shown(value)}")
+            typer.echo(f"{_title(name):<{width}}  {shown(value)}")
 
 
 def progress(as_json: bool = False) -> Progress:
@@ -110,6 +111,13 @@ def progress(as_json: bool = False) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=silent)
 
 
+def _json(value: Any) -> str:
+    """Instants in ISO 8601, decimals plain (0 and not 0E-12), the rest as its text."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
 def _is_many(result: Any) -> bool:
     return isinstance(result, Sequence) and not isinstance(result, str | bytes)
 
@@ -122,7 +130,8 @@ def _title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -145,7 +154,7 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
         typer.echo("Nothing found.")
         return
     console = Console()
-    widest = {name: max(len(_shown(row[name])) for row in rows) for name in rows[0]}
+    widest = {name: max(len(shown(row[name])) for row in rows) for name in rows[0]}
     # What is short, as numbers and dates are, stays on one line while the terminal has room for it.
     kept = {name: width for name, width in widest.items() if width <= _SHORT}
     if sum(kept.values()) + _GAP * len(widest) + max(widest.values()) > console.width:
@@ -166,5 +175,5 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
             justify="right" if counted else "left",
         )
     for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row.values()))
+        table.add_row(*(Text(shown(value)) for value in row.values()))
     console.print(table)

@@ -53,6 +53,7 @@ def test_the_documented_defaults_are_the_real_ones(read):
         "APP_EXECUTOR": real.app_executor,
         "REVENUE_OS_RESTATE_DAYS": str(real.restate_days),
         "REVENUE_OS_PARTITION_START": real.partition_start.isoformat(),
+        "REVENUE_OS_USER": real.user or "none",
     }
     assert documented() == shown
 

@@ -22,7 +22,12 @@ restate_metrics = dg.define_asset_job(
 # At six in the morning UTC every tenant from Kiritimati to New York has closed its day; those further west
 # are caught up by the next run's restated days.
 @dg.schedule(
-    job=compute_metrics, cron_schedule="0 6 * * *", name="compute_metrics_daily", execution_timezone="UTC"
+    job=compute_metrics,
+    cron_schedule="0 6 * * *",
+    name="compute_metrics_daily",
+    execution_timezone="UTC",
+    # A nightly pipeline that nobody switched on is a trap. Whoever stops it in the UI has stopped it for good.
+    default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def compute_metrics_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run over yesterday and the days before it that may still change, as a range of partitions."""

@@ -554,7 +554,7 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("optimization_actions_approved_payload_check"),
         "optimization_actions",
-        "execution_status <> 'approved' or not requires_acknowledgment or acknowledged_hash = payload_hash",
+        "execution_status not in ('approved', 'scheduled', 'claimed', 'applying') or not requires_acknowledgment or acknowledged_hash is not distinct from payload_hash",
         schema="spine",
     )
     op.create_index(

@@ -1,0 +1,300 @@
+"""What people decide about actions: approve, reject, put off, change, stop. And who these people are.
+
+Which actions need a person is the kernel's word (`requires_acknowledgment`); who may speak is checked here and, for
+approving and rejecting, in the database. Every function pins the transaction to the tenant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+from sqlalchemy.dialects import postgresql as pg
+
+from kernel import tenancy
+from kernel.actions import budget, intents, lifecycle, matrix
+from kernel.decisions import bundle, gates
+from kernel.decisions.contract import Action, Attributes, GateReading, KernelError
+from kernel.decisions.levers import number
+from kernel.errors import RefusedError
+from models.actions import user_tenants
+from models.statements import statements
+from models.vocabulary import TENANT_ROLES
+
+APPROVERS = ("approver", "owner")
+# What the functions of the database raise: insufficient_privilege, no_data_found, object_not_in_prerequisite_state,
+# invalid_parameter_value.
+_REFUSALS = ("42501", "P0002", "55000", "22023")
+_MEMBERS = sa.select(user_tenants.c.user_id, user_tenants.c.name, user_tenants.c.role)
+
+GatesOf = Callable[[sa.Connection, UUID, datetime], tuple[GateReading, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    user_id: UUID
+    name: str
+    role: str
+
+
+def add_member(connection: sa.Connection, tenant_id: UUID, user_id: UUID, name: str, role: str) -> None:
+    """Lets the user act for the tenant, or changes name and role. Raises RefusedError for what cannot stand."""
+    if role not in TENANT_ROLES:
+        raise RefusedError(f"role {role!r} is unknown: use {', '.join(TENANT_ROLES)}")
+    if not name.strip():
+        raise RefusedError(f"user {user_id} needs a name that people read")
+    tenancy.service(connection, tenant_id)
+    row = pg.insert(user_tenants).values(tenant_id=tenant_id, user_id=user_id, name=name, role=role)
+    changed = {"name": row.excluded.name, "role": row.excluded.role}
+    connection.execute(row.on_conflict_do_update(index_elements=["tenant_id", "user_id"], set_=changed))
+
+
+def members(connection: sa.Connection, tenant_id: UUID) -> list[Member]:
+    """Everybody who belongs to the tenant."""
+    tenancy.service(connection, tenant_id)
+    asked = _MEMBERS.where(user_tenants.c.tenant_id == tenant_id)
+    return [Member(*row) for row in connection.execute(asked)]
+
+
+def find_member(connection: sa.Connection, tenant_id: UUID, asked: str) -> Member:
+    """The user of that id or name. Raises RefusedError when the tenant has none, or several of that name."""
+    known = members(connection, tenant_id)
+    found = [member for member in known if asked in (str(member.user_id), member.name)]
+    if len(found) > 1:
+        raise RefusedError(f"the tenant has {len(found)} users named {asked!r}: give the id")
+    if not found:
+        near = difflib.get_close_matches(asked, [member.name for member in known], n=1)
+        hint = f"did you mean {near[0]}?" if near else "add a membership first"
+        raise RefusedError(f"user {asked!r} does not belong to the tenant: {hint}")
+    return found[0]
+
+
+def approve(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    action_id: UUID,
+    payload_hash: str,
+    at: datetime,
+) -> None:
+    """Acknowledges the payload of that hash. Raises RefusedError with the database's own sentence.
+
+    Only an approver or owner of the tenant may, not for what they proposed themselves, not after it expired.
+    """
+    _speak(connection, tenant_id, user_id, "acknowledge", action_id, payload_hash, at)
+
+
+def reject(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+) -> None:
+    """Ends the action with the reason. Raises RefusedError as `approve` does, also without a reason."""
+    _speak(connection, tenant_id, user_id, "reject", action_id, why, at)
+
+
+def snooze(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, until: datetime, at: datetime
+) -> None:
+    """Keeps the action off the list until then. It expires when it would have."""
+    who = _approver(connection, tenant_id, user_id)
+    row = _waiting(connection, tenant_id, action_id, at)
+    if not at < until < row.expires_at:
+        raise RefusedError(
+            f"snooze until an instant between now and {row.expires_at:%Y-%m-%d %H:%M} UTC, when the action expires"
+        )
+    lifecycle.advance(
+        connection, tenant_id, action_id, expected="awaiting_ack", to="awaiting_ack", at=at, actor=str(who.user_id),
+        note=f"snoozed until {until.isoformat()}", snoozed_until=until,
+    )  # fmt: skip
+
+
+def edit(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    action_id: UUID,
+    new_value: JsonValue,
+    why: str,
+    at: datetime,
+    *,
+    gates_of: GatesOf = bundle.gates_of,
+) -> str:
+    """Proposes another value in place of the kernel's; the hash that somebody else has to acknowledge.
+
+    The value is held against the same rules and the gates of now, and what it does to spend and margin is worked
+    out anew. When it expires does not change. Raises RefusedError naming the rule.
+    """
+    who = _approver(connection, tenant_id, user_id)
+    if not why.strip():
+        raise RefusedError("a change needs its reason: say why")
+    row = _waiting(connection, tenant_id, action_id, at)
+    action = Action.model_validate(row.payload)
+    tenant = bundle.settled(connection, [tenant_id], at)[tenant_id]
+    if isinstance(tenant, KernelError):
+        raise RefusedError(tenant.message)
+    guardrails = bundle.guardrails(tenant.config)
+    edited = _edited(action, new_value, who.name)
+    facts = matrix.facts_of(connection, tenant_id, edited)
+    matrix.validate(edited, guardrails, today=at.date(), facts=facts)
+    seen = gates_of(connection, tenant_id, at)
+    if blocked := gates.blocks(edited, seen, guardrails):
+        raise RefusedError(blocked)
+    columns = lifecycle.of_payload(edited)
+    lifecycle.advance(
+        connection, tenant_id, action_id, expected="awaiting_ack", to="awaiting_ack", at=at, actor=str(who.user_id),
+        note=why, detail={"payload_hash": columns["payload_hash"], "instead_of": row.payload_hash},
+        **columns, proposed_by=who.user_id, snoozed_until=None, config_version_id=tenant.config_version_id,
+        gate_states=lifecycle.seen(seen),
+    )  # fmt: skip
+    return columns["payload_hash"]
+
+
+def abort(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+) -> str:
+    """Stops the action: aborted when nothing of it stands, abort_requested when it has to be taken back first.
+
+    Raises RefusedError for an action that has ended or is being sent at this moment.
+    """
+    who = _approver(connection, tenant_id, user_id)
+    if not why.strip():
+        raise RefusedError("an abort needs its reason: say why")
+    step = {"at": at, "actor": str(who.user_id), "note": why, "reason": why}
+    if lifecycle.advance(
+        connection, tenant_id, action_id, expected=lifecycle.UNAPPLIED, to="aborted", **step, closed_at=at
+    ):
+        intent = intents.find(connection, tenant_id, action_id, "apply")
+        if intent is not None:
+            # An earlier attempt had written it down and then found that it did not stand.
+            intents.settle(connection, intent, "refused", None, at)
+        budget.release(connection, tenant_id, action_id, at)
+        return "aborted"
+    if lifecycle.advance(
+        connection, tenant_id, action_id, expected=lifecycle.APPLIED, to="abort_requested", **step,
+        next_attempt_at=None,
+    ):  # fmt: skip
+        return "abort_requested"
+    row = _row(connection, tenant_id, action_id)
+    hint = "wait until it is settled" if row.execution_status == "applying" else "nothing was changed"
+    raise RefusedError(f"the action is {row.execution_status} and cannot be aborted: {hint}")
+
+
+def request_revert(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+) -> None:
+    """As `abort`, for what was applied alone; asking for what is asked for already changes nothing."""
+    _approver(connection, tenant_id, user_id)
+    row = _row(connection, tenant_id, action_id)
+    if row.execution_status in lifecycle.APPLIED:
+        abort(connection, tenant_id, user_id, action_id, why, at)
+    elif row.execution_status not in ("abort_requested", "reverting"):
+        raise RefusedError(f"the action is {row.execution_status}: only what is applied can be taken back")
+
+
+def expire_due(connection: sa.Connection, at: datetime) -> int:
+    """Ends what nobody answered in time, of every tenant the connection may see; how many that are."""
+    due = connection.execute(statements("actions")["overdue"], {"at": at}).all()
+    return sum(
+        lifecycle.advance(
+            connection, row.tenant_id, row.id, expected="awaiting_ack", to="expired", at=at, actor="clock",
+            note=f"nobody answered until {row.expires_at.isoformat()}", closed_at=at,
+        )
+        for row in due
+    )  # fmt: skip
+
+
+def _speak(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    verb: str,
+    action_id: UUID,
+    word: str,
+    at: datetime,
+) -> None:
+    tenancy.service(connection, tenant_id)
+    connection.execute(sa.text("select set_config('app.user_id', :who, true)"), {"who": str(user_id)})
+    try:
+        with connection.begin_nested():
+            connection.execute(statements("actions")[verb], {"action_id": action_id, "word": word, "at": at})
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _REFUSALS:
+            raise
+        raise RefusedError(error.orig.diag.message_primary) from None  # type: ignore[union-attr]
+
+
+def _approver(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
+    tenancy.service(connection, tenant_id)
+    key = (user_tenants.c.tenant_id == tenant_id, user_tenants.c.user_id == user_id)
+    found = connection.execute(_MEMBERS.where(*key)).one_or_none()
+    who = Member(*found) if found else Member(user_id, f"user {user_id}", "")
+    if who.role not in APPROVERS:
+        raise RefusedError(f"{who.name} is no approver of the tenant: ask an approver or owner")
+    return who
+
+
+def _row(connection: sa.Connection, tenant_id: UUID, action_id: UUID) -> sa.Row[Any]:
+    given = {"tenant_id": tenant_id, "id": action_id}
+    row = connection.execute(statements("actions")["lock_action"], given).one_or_none()
+    if row is None:
+        raise RefusedError(f"the tenant has no action {action_id}: see revenue-os actions list")
+    return row
+
+
+def _waiting(connection: sa.Connection, tenant_id: UUID, action_id: UUID, at: datetime) -> sa.Row[Any]:
+    """The action under lock, while it waits for an answer."""
+    row = _row(connection, tenant_id, action_id)
+    if row.execution_status != "awaiting_ack":
+        raise RefusedError(f"the action is {row.execution_status}, not awaiting_ack: nothing was changed")
+    if row.expires_at <= at:
+        raise RefusedError(
+            f"the action expired at {row.expires_at}: the next cycle proposes it again if it still holds"
+        )
+    return row
+
+
+def _edited(action: Action, new_value: JsonValue, who: str) -> Action:
+    change, field = action.proposed_change, f"{action.owner_subsystem}.{action.proposed_change.field}"
+    if action.type in matrix.TICKETS or change.field == "status":
+        raise RefusedError(f"{field} is not edited: reject the action instead")
+    if new_value in (change.new_value, change.current_value):
+        state = "proposed" if new_value == change.new_value else "set"
+        raise RefusedError(f"{field} is {state} to {new_value!r} already: nothing to edit")
+    does = _consequences(action, new_value)
+    spend = max(does.daily_spend_change, Decimal(0)) * does.window_days
+    described = {"new_value": new_value, "description": f"Set {change.field} to {new_value}, edited by {who}"}
+    changed = {
+        "proposed_change": change.model_dump() | described,
+        "attributes": does.model_dump(),
+        "guardrails": action.guardrails.model_dump() | {"max_additional_spend": spend},
+        "requires_acknowledgment": True,
+        "acknowledgment_why": f"it was edited by {who}",
+    }
+    return Action.model_validate(action.model_dump() | changed)
+
+
+def _consequences(action: Action, new_value: JsonValue) -> Attributes:
+    """What the other value does, as gates see it; the worst where that cannot be worked out."""
+    change, does = action.proposed_change, action.attributes
+    before, after = number(change.current_value), number(new_value)
+    known = before is not None and after is not None
+    grows = not known or after > before  # type: ignore[operator]
+    if action.owner_subsystem == "campaigns":
+        told: dict[str, Any] = {"increases_spend": grows, "scales_channel": does.scales_channel and grows}
+        if change.field == "budget_daily":
+            if not known:
+                raise RefusedError(
+                    "campaigns.budget_daily must be an amount, and what it is now must be known"
+                )
+            told["daily_spend_change"] = after - before  # type: ignore[operator]
+    elif action.owner_subsystem == "pricing":
+        told = {"changes_price": True, "reduces_margin": grows}
+    else:
+        told = {}
+    return does.model_copy(update=told)

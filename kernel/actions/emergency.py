@@ -1,0 +1,99 @@
+"""Stopping everything for one tenant, and starting again: the emergency rollback.
+
+After `disable` nothing new is decided or applied for the tenant, whatever was on its way: cycles and dispatch ask the
+tenant's switch under lock. Taking applied changes back stays a person's decision, action by action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel.actions import budget, lifecycle
+from kernel.errors import RefusedError
+from models.actions import incidents
+from models.decisions import optimization_actions as actions
+from models.spine import tenants
+
+# Waiting for a worker or a person, or in the hands of a worker that has not sent anything.
+_STOPPED = ("awaiting_ack", "approved", "scheduled", "claimed")
+# A worker is between intent and settlement: the reader of intents settles it, then it can be taken back.
+_IN_FLIGHT = ("applying",)
+_IN_FORCE = ("applied", "observing", "verify_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ids of what was aborted, of what a worker is just settling, and of what stands and could be taken back."""
+
+    incident_id: UUID
+    aborted: tuple[UUID, ...]
+    in_flight: tuple[UUID, ...]
+    revertible: tuple[UUID, ...]
+
+
+def disable(connection: sa.Connection, tenant_id: UUID, *, actor: str, reason: str, at: datetime) -> Stop:
+    """Switches the tenant off, aborts what is not applied, and records the incident, in one transaction.
+
+    Raises RefusedError without a reason. Repeating it aborts what came up since.
+    """
+    if not reason.strip():
+        raise RefusedError("an emergency stop needs its reason: say why, it is kept for good")
+    # Waits for a step that has begun; the next one finds the switch off.
+    _switch(connection, tenant_id, False, at)
+    aborted = []
+    for action_id in _in(connection, tenant_id, _STOPPED):
+        step = {"at": at, "actor": actor, "note": reason, "reason": reason, "closed_at": at}
+        if lifecycle.advance(
+            connection, tenant_id, action_id, expected=_STOPPED, to="aborted", lease_token=None, lease_until=None, **step
+        ):  # fmt: skip
+            budget.release(connection, tenant_id, action_id, at)
+            aborted.append(action_id)
+    in_flight = _in(connection, tenant_id, _IN_FLIGHT)
+    revertible = _in(connection, tenant_id, _IN_FORCE, reversible=True)
+    detail = {
+        "aborted": [str(each) for each in aborted],
+        "in_flight": [str(each) for each in in_flight],
+        "revertible": [str(each) for each in revertible],
+    }
+    written = connection.execute(
+        incidents.insert()
+        .values(tenant_id=tenant_id, at=at, actor=actor, reason=reason, detail=detail)
+        .returning(incidents.c.id)
+    )
+    return Stop(written.scalar_one(), tuple(aborted), in_flight, revertible)
+
+
+def enable(connection: sa.Connection, tenant_id: UUID, *, actor: str, reason: str, at: datetime) -> None:
+    """Switches the tenant on and begins its thirty days of acknowledging everything anew; recorded like a stop."""
+    if not reason.strip():
+        raise RefusedError("switching a tenant on needs its reason: say why, it is kept for good")
+    _switch(connection, tenant_id, True, at)
+    connection.execute(
+        incidents.insert().values(
+            tenant_id=tenant_id, at=at, actor=actor, reason=reason, detail={"enabled": True}
+        )
+    )
+
+
+def _switch(connection: sa.Connection, tenant_id: UUID, on: bool, at: datetime) -> None:
+    values = {"revenue_os_enabled": on, "updated_at": at}
+    if on:
+        values["revenue_os_activated_at"] = at
+    connection.execute(sa.update(tenants).where(tenants.c.id == tenant_id).values(values))
+
+
+def _in(
+    connection: sa.Connection, tenant_id: UUID, statuses: tuple[str, ...], *, reversible: bool = False
+) -> tuple[UUID, ...]:
+    query = (
+        sa.select(actions.c.id)
+        .where(actions.c.tenant_id == tenant_id, actions.c.execution_status.in_(statuses))
+        .order_by(actions.c.created_at, actions.c.id)
+    )
+    if reversible:
+        query = query.where(actions.c.payload["attributes"]["reversible"].as_boolean())
+    return tuple(connection.execute(query).scalars())

@@ -1,0 +1,424 @@
+"""The weekly digest for CFOs: economics, gates and what became of actions, per tenant and over the portfolio.
+
+Built from what is stored; nothing is decided, measured or sent here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel.decisions.dictionary import METRICS
+from kernel.errors import RefusedError
+from models.statements import statements
+
+SHOWN = (
+    "payback_months", "cac_blended", "gross_margin_pct", "contribution_margin_pct", "revenue_per_fte",
+    "sales_efficiency_ratio",
+)  # fmt: skip
+VERDICTS = ("improved", "hurt", "neutral", "inconclusive")
+_LOOK_BACK = timedelta(days=90)  # an older value says nothing about the week
+_NAMES = {
+    "payback_months": "Payback, months",
+    "cac_blended": "CAC",
+    "gross_margin_pct": "Gross margin",
+    "contribution_margin_pct": "Contribution margin",
+    "revenue_per_fte": "Revenue per FTE",
+    "sales_efficiency_ratio": "Sales efficiency",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLine:
+    """The newest known value. Changes are in the metric's unit; `stale` says why the value is not of this week."""
+
+    metric_id: str
+    value: Decimal | None
+    date: date | None
+    stale: str
+    week_change: Decimal | None
+    baseline_change: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionLine:
+    """An action that came to its end in the week. `economics` is one of VERDICTS, or reverted."""
+
+    action_id: str
+    hypothesis: str
+    target_metric: str
+    before: Decimal | None
+    after: Decimal | None
+    outcome: str
+    economics: str
+    approved_by: str
+    closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDigest:
+    """`verdicts` counts closed actions by what they did to the economics; `gates` counts cycles by gate."""
+
+    tenant_id: UUID
+    slug: str
+    name: str
+    currency: str
+    gates_enabled: bool
+    metrics: tuple[MetricLine, ...]
+    verdicts: Mapping[str, int]
+    reverted: int
+    gates: Mapping[str, int]
+    actions: tuple[ActionLine, ...]
+    arr: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioLine:
+    """Over the tenants of one currency; stale values are left out. The weighted mean needs a known ARR."""
+
+    currency: str
+    metric_id: str
+    median: Decimal | None
+    n: int
+    weighted_mean: Decimal | None
+    weighted_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """`portfolio` is None unless the platform asked."""
+
+    week: str
+    first: date
+    last: date
+    tenants: tuple[TenantDigest, ...]
+    portfolio: tuple[PortfolioLine, ...] | None
+
+
+def build(
+    connection: sa.Connection,
+    week: date,
+    tenant_ids: Sequence[UUID] | None = None,
+    platform: bool = False,
+    *,
+    user_id: UUID | None = None,
+) -> Digest:
+    """The digest of the ISO week that holds `week`, Monday to Sunday in UTC, of the tenants asked for or of all.
+
+    The platform sees every tenant and the portfolio. Anybody else names the user, who sees the tenants they belong
+    to. Raises RefusedError for a tenant the user does not belong to.
+    """
+    asked = None if tenant_ids is None else list(tenant_ids)
+    if not platform:
+        _entitled(connection, asked, user_id)
+    first = week - timedelta(days=week.weekday())
+    since = datetime.combine(first, time(), UTC)
+    span = {"since": since, "until": since + timedelta(days=7)}
+    rows = list(
+        connection.execute(
+            _sql("tenants"), {**span, "tenant_ids": asked, "platform": platform, "user_id": user_id}
+        )
+    )
+    ids = [row.id for row in rows]
+    metrics = _metrics(connection, ids, first)
+    actions = _by_tenant(connection, "actions", ids, span)
+    gates = _by_tenant(connection, "gates", ids, span)
+    tenants = tuple(_tenant(row, metrics, actions[row.id], gates[row.id], first) for row in rows)
+    year, number, _ = first.isocalendar()
+    return Digest(
+        f"{year}-W{number:02d}",
+        first,
+        first + timedelta(days=6),
+        tenants,
+        _portfolio(tenants) if platform else None,
+    )
+
+
+def _entitled(connection: sa.Connection, asked: list[UUID] | None, user_id: UUID | None) -> None:
+    if user_id is None:
+        raise RefusedError("a digest that is not the platform's is a user's: name the user")
+    if asked is None:
+        return
+    rows = connection.execute(_sql("memberships"), {"tenant_ids": asked, "user_id": user_id})
+    if strangers := set(asked) - {row.tenant_id for row in rows}:
+        raise RefusedError(
+            f"user {user_id} does not belong to tenant {min(strangers, key=str)}: add a membership"
+        )
+
+
+def _metrics(connection: sa.Connection, ids: list[UUID], first: date) -> dict[tuple[UUID, str], sa.Row[Any]]:
+    last = first + timedelta(days=6)
+    given = {
+        "tenant_ids": ids,
+        "metric_ids": [*SHOWN, "arr_total"],
+        "first": first,
+        "last": last,
+        "oldest": last - _LOOK_BACK,
+    }
+    return {(row.tenant_id, row.metric_id): row for row in connection.execute(_sql("metrics"), given)}
+
+
+def _by_tenant(
+    connection: sa.Connection, name: str, ids: list[UUID], span: dict[str, datetime]
+) -> dict[UUID, list[sa.Row[Any]]]:
+    found: dict[UUID, list[sa.Row[Any]]] = defaultdict(list)
+    for row in connection.execute(_sql(name), {**span, "tenant_ids": ids}):
+        found[row.tenant_id].append(row)
+    return found
+
+
+def _tenant(
+    row: sa.Row[Any],
+    metrics: Mapping[tuple[UUID, str], sa.Row[Any]],
+    actions: list[sa.Row[Any]],
+    gates: list[sa.Row[Any]],
+    first: date,
+) -> TenantDigest:
+    lines = tuple(_action(action) for action in actions)
+    counts = Counter(line.economics for line in lines)
+    arr = metrics[row.id, "arr_total"]
+    return TenantDigest(
+        tenant_id=row.id,
+        slug=row.slug,
+        name=row.name,
+        currency=row.currency,
+        gates_enabled=row.gates_enabled,
+        metrics=tuple(_line(metrics[row.id, metric_id], first) for metric_id in SHOWN),
+        verdicts={verdict: counts[verdict] for verdict in VERDICTS},
+        reverted=counts["reverted"],
+        gates={gate.gate: gate.cycles for gate in gates},
+        actions=lines,
+        arr=arr.value,
+    )
+
+
+def _line(row: sa.Row[Any], first: date) -> MetricLine:
+    stale = ""
+    if row.value is None:
+        stale = row.status or "never computed"
+    elif row.date < first:
+        stale = f"as of {row.date}"
+    elif row.status != "ok":
+        stale = f"as of {row.date}, since then {row.status}"
+    fresh = row.value is not None and row.date >= first
+    return MetricLine(
+        metric_id=row.metric_id,
+        value=row.value,
+        date=row.date,
+        stale=stale,
+        # A value of an earlier week has not changed in this one.
+        week_change=_minus(row.value, row.earlier_value) if fresh else None,
+        baseline_change=_minus(row.value, row.baseline_value),
+    )
+
+
+def _action(row: sa.Row[Any]) -> ActionLine:
+    reverted = row.execution_status == "reverted"
+    approved = row.approver or ("unknown" if row.requires_acknowledgment else "no approval needed")
+    return ActionLine(
+        action_id=row.action_id,
+        hypothesis=row.hypothesis or "",
+        target_metric=row.target_metric,
+        before=row.baseline_value,
+        after=row.observed_value,
+        outcome="reverted" if reverted else row.outcome or "not_measurable",
+        economics="reverted" if reverted else row.economics or "inconclusive",
+        approved_by=approved,
+        closed_at=row.closed_at,
+    )
+
+
+def _portfolio(tenants: Iterable[TenantDigest]) -> tuple[PortfolioLine, ...]:
+    """Currencies are not mixed: neither a CAC in two of them nor an ARR can be averaged."""
+    by_currency: dict[str, list[TenantDigest]] = defaultdict(list)
+    for tenant in tenants:
+        by_currency[tenant.currency].append(tenant)
+    lines = []
+    for currency, members in sorted(by_currency.items()):
+        for place, metric_id in enumerate(SHOWN):
+            known = [
+                (tenant.metrics[place].value, tenant.arr)
+                for tenant in members
+                if tenant.metrics[place].value is not None and not tenant.metrics[place].stale
+            ]
+            weighed = [(value, arr) for value, arr in known if arr is not None and arr > 0]
+            total = sum(arr for _, arr in weighed)
+            lines.append(
+                PortfolioLine(
+                    currency,
+                    metric_id,
+                    median(value for value, _ in known) if known else None,
+                    len(known),
+                    sum(value * arr for value, arr in weighed) / total if total else None,
+                    len(weighed),
+                )
+            )
+    return tuple(lines)
+
+
+# Showing -------------------------------------------------------------------------------------------------------------
+
+
+def render_text(digest: Digest) -> str:
+    """Plain text, one fact a line."""
+    lines = [_title(digest)]
+    for cells in _portfolio_rows(digest):
+        lines.append("Portfolio, {}: median {}, weighted by ARR {}".format(*cells))
+    for tenant in digest.tenants:
+        name = _one_line(tenant.name)
+        lines += ["", name, "-" * len(name)]
+        for metric, value, week, baseline, note in _metric_rows(tenant):
+            told = f"{metric}: {value}; {week} in the week, {baseline} since switched on"
+            lines.append(f"{told} ({note})" if note else told)
+        lines += _summary(tenant)
+        for what, *rest in _action_rows(tenant):
+            lines.append(_one_line("* {}: {}; target {}, economics {}; approved by {}".format(what, *rest)))
+    return "\n".join([*lines, *_nobody(digest)]) + "\n"
+
+
+def render_html(digest: Digest) -> str:
+    """One page that needs nothing else. Every text is escaped where it enters the page."""
+    parts = []
+    if digest.portfolio:
+        parts += [
+            "<h2>Portfolio</h2>",
+            _table(("Metric", "Median", "Weighted by ARR"), _portfolio_rows(digest)),
+        ]
+    for tenant in digest.tenants:
+        parts += [
+            f"<h2>{escape(tenant.name)}</h2>",
+            _table(("Metric", "Value", "In the week", "Since switched on", "Note"), _metric_rows(tenant)),
+            *(f"<p>{escape(line)}</p>" for line in _summary(tenant)),
+        ]
+        if tenant.actions:
+            head = ("Action", "Before and after", "Target", "Economics", "Approved by")
+            parts.append(_table(head, _action_rows(tenant)))
+    parts += [f"<p>{line}</p>" for line in _nobody(digest)]
+    return _PAGE.format(title=escape(_title(digest)), body="\n".join(parts))
+
+
+def write_files(digest: Digest, folder: Path) -> tuple[Path, Path]:
+    """Writes the page and the text, over those of an earlier run for the same week."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page, text = (folder / f"digest-{digest.week}.{ending}" for ending in ("html", "txt"))
+    page.write_text(render_html(digest), encoding="utf-8")
+    text.write_text(render_text(digest), encoding="utf-8")
+    return page, text
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+h2 {{ margin-top: 2.5rem; overflow-wrap: anywhere; }}
+table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid #8884; }}
+td {{ overflow-wrap: anywhere; }}
+</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def _title(digest: Digest) -> str:
+    return f"Revenue OS, week {digest.week} ({digest.first} to {digest.last})"
+
+
+def _nobody(digest: Digest) -> list[str]:
+    return [] if digest.tenants else ["No tenant is switched on."]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{titles}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _portfolio_rows(digest: Digest) -> list[tuple[str, str, str]]:
+    return [
+        (
+            f"{_NAMES[line.metric_id]}, tenants in {line.currency}",
+            f"{_shown(line.median, line.metric_id, line.currency)} (n = {line.n})",
+            f"{_shown(line.weighted_mean, line.metric_id, line.currency)} (n = {line.weighted_n})",
+        )
+        for line in digest.portfolio or ()
+    ]
+
+
+def _metric_rows(tenant: TenantDigest) -> list[tuple[str, str, str, str, str]]:
+    return [
+        (
+            _NAMES[line.metric_id],
+            _shown(line.value, line.metric_id, tenant.currency),
+            _shown(line.week_change, line.metric_id, tenant.currency, sign="+"),
+            _shown(line.baseline_change, line.metric_id, tenant.currency, sign="+"),
+            f"STALE: {line.stale}" if line.stale else "",
+        )
+        for line in tenant.metrics
+    ]
+
+
+def _summary(tenant: TenantDigest) -> list[str]:
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in tenant.verdicts.items())
+    closed = sum(tenant.verdicts.values())
+    lines = [f"Actions closed: {closed}; by their economics {counts}. Taken back: {tenant.reverted}."]
+    if tenant.verdicts["hurt"] > tenant.verdicts["improved"]:
+        lines.append("More actions hurt the economics than improved them.")
+    if not tenant.gates_enabled:
+        return [*lines, "The CFO gates are switched off."]
+    fired = ", ".join(f"{gate} in {cycles}" for gate, cycles in tenant.gates.items())
+    return [*lines, f"Gates triggered, by cycles: {fired or 'none'}."]
+
+
+def _action_rows(tenant: TenantDigest) -> list[tuple[str, str, str, str, str]]:
+    return [
+        (
+            f"{line.action_id}: {line.hypothesis}",
+            f"{line.target_metric} {_shown(line.before, line.target_metric, tenant.currency)}"
+            f" → {_shown(line.after, line.target_metric, tenant.currency)}",
+            line.outcome,
+            line.economics,
+            line.approved_by,
+        )
+        for line in tenant.actions
+    ]
+
+
+def _shown(value: Decimal | None, metric_id: str, currency: str, sign: str = "") -> str:
+    """A value in the unit of its metric, as one reads it; a dash for none. `sign` is + for a change."""
+    if value is None:
+        return "–"
+    unit = METRICS[metric_id].unit
+    if unit.startswith("currency"):
+        return f"{currency} {value:{sign},.0f}"
+    if unit == "fraction":
+        return f"{value * 100:{sign}.1f} %"
+    if unit == "percent":
+        return f"{value:{sign}.1f} {'points' if sign else '%'}"
+    return f"{value:{sign},.2f}"
+
+
+def _one_line(text: str) -> str:
+    """A name cannot begin a line of its own."""
+    return " ".join(text.split())
+
+
+def _minus(value: Decimal | None, earlier: Decimal | None) -> Decimal | None:
+    return None if value is None or earlier is None else value - earlier
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("digest")[name]

@@ -1,0 +1,152 @@
+-- Actions as people see and move them: budgets, members, lists, and the facts a change is held against.
+
+-- lock_budget --
+-- One reservation of a tenant at a time; whoever waits counts what the other reserved.
+select pg_advisory_xact_lock(hashtextextended('budget ' || cast(:tenant_id as text), 0))
+
+-- reserved --
+-- What of an action is still committed: per day, and in the month it was reserved for.
+select month, sum(daily_amount) as daily_amount, sum(month_amount) as month_amount
+from spine.budget_entries
+where tenant_id = :tenant_id and optimization_action_id = :action_id
+group by month
+having sum(daily_amount) <> 0
+
+-- committed --
+-- What changes add to a month's spend.
+select trim_scale(coalesce(sum(month_amount), 0)) from spine.budget_entries
+where tenant_id = :tenant_id and month = :month
+
+-- daily_spend --
+-- What may be spent a day by now: the channels that run, and increases reserved for changes that are not made yet.
+select trim_scale(
+    coalesce((
+        select sum(channels.daily_budget)
+        from spine.spine_campaign_channels as channels
+        inner join spine.spine_campaigns as campaigns
+            on campaigns.tenant_id = channels.tenant_id and campaigns.id = channels.campaign_id
+        where channels.tenant_id = :tenant_id and channels.status = 'active' and campaigns.status = 'running'
+            and campaigns.budget_currency = :currency
+    ), 0) + coalesce((
+        select sum(reserved.daily_amount)
+        from (
+            select sum(entries.daily_amount) as daily_amount
+            from spine.budget_entries as entries
+            inner join spine.optimization_actions as actions
+                on actions.tenant_id = entries.tenant_id and actions.id = entries.optimization_action_id
+            where entries.tenant_id = :tenant_id and actions.execution_status in ('claimed', 'applying', 'scheduled')
+            group by actions.id
+        ) as reserved
+        where reserved.daily_amount > 0
+    ), 0)
+)
+
+-- add_budget_entry --
+insert into spine.budget_entries (tenant_id, optimization_action_id, month, daily_amount, month_amount, at, reason)
+values (:tenant_id, :action_id, :month, :daily_amount, :month_amount, :at, :reason)
+
+-- was_applied --
+select applied_at is not null from spine.optimization_actions where tenant_id = :tenant_id and id = :action_id
+
+-- budget_spent --
+-- What a campaign has spent, in its own currency; days in another one are not known in it.
+select case when count(*) filter (where daily.currency <> campaigns.budget_currency) > 0 then null
+    else trim_scale(coalesce(sum(daily.spend), 0)) end
+from spine.spine_campaigns as campaigns
+left join spine.spine_campaign_channels as channels
+    on channels.tenant_id = campaigns.tenant_id and channels.campaign_id = campaigns.id
+left join spine.channel_spend_daily as daily
+    on daily.tenant_id = channels.tenant_id and daily.channel_id = channels.id
+where campaigns.tenant_id = :tenant_id and campaigns.id::text = :entity_id
+group by campaigns.id
+
+-- known_ids --
+-- The ids a tenant has listed of something.
+select value from spine.subsystem_settings
+where tenant_id = :tenant_id and entity_type = 'tenant' and entity_id = '' and field = :field
+    and subsystem = :subsystem and jsonb_typeof(value) = 'array'
+
+-- acknowledge --
+select spine.acknowledge_action(:action_id, :word, :at)
+
+-- reject --
+select spine.reject_action(:action_id, :word, :at)
+
+-- lock_action --
+select id, execution_status, payload, payload_hash, expires_at from spine.optimization_actions
+where tenant_id = :tenant_id and id = :id
+for update
+
+-- overdue --
+-- What waits for an answer and is too old to get one.
+select tenant_id, id, expires_at from spine.optimization_actions
+where execution_status = 'awaiting_ack' and expires_at <= :at
+order by tenant_id, id
+
+-- listed --
+-- The actions of the tenants, those that wait first; snoozed ones only when everything is asked for.
+select tenants.slug as tenant, actions.id, actions.execution_status, actions.priority_rank as rank, actions.type,
+    actions.owner_subsystem as subsystem, actions.target_metric, actions.notes_for_humans,
+    actions.payload -> 'proposed_change' as change, actions.requires_acknowledgment, actions.expires_at,
+    actions.snoozed_until, actions.outcome, actions.created_at
+from spine.optimization_actions as actions
+inner join spine.tenants on tenants.id = actions.tenant_id
+where (cast(:tenant_id as uuid) is null or actions.tenant_id = :tenant_id)
+    and (:everything or actions.execution_status not in ('proposed', 'rejected', 'expired', 'reverted', 'aborted', 'closed'))
+    and (:everything or coalesce(actions.snoozed_until, :at) <= :at)
+order by actions.execution_status <> 'awaiting_ack', tenants.slug, actions.created_at desc, actions.priority_rank
+limit :limit
+
+-- by_prefix --
+select id, payload_hash from spine.optimization_actions
+where tenant_id = :tenant_id and starts_with(id::text, :prefix)
+limit 2
+
+-- shown --
+-- An action with its cycle and the terms of the candidate it was.
+select actions.*, cycles.invoked_at, cycles.binding_constraint, cycles.raw_kernel_output #>> '{cycle_summary,diagnosis}' as diagnosis,
+    proposers.name as proposer, acknowledgers.name as acknowledger,
+    (
+        select candidate -> 'terms' from jsonb_array_elements(cycles.trace) as candidate
+        where candidate ->> 'family' = actions.family and candidate ->> 'dropped' is null
+            and coalesce(candidate #>> '{entity,id}', '') = actions.entity_id
+            and coalesce(candidate #>> '{entity,type}', '') = actions.entity_type
+        limit 1
+    ) as terms
+from spine.optimization_actions as actions
+inner join spine.optimization_cycles as cycles
+    on cycles.tenant_id = actions.tenant_id and cycles.id = actions.optimization_cycle_id
+left join spine.user_tenants as proposers
+    on proposers.tenant_id = actions.tenant_id and proposers.user_id = actions.proposed_by
+left join spine.user_tenants as acknowledgers
+    on acknowledgers.tenant_id = actions.tenant_id and acknowledgers.user_id = actions.acknowledged_by
+where actions.tenant_id = :tenant_id and actions.id = :id
+
+-- events --
+-- An action's history, people by name. Of steps at one instant the first written comes first: nothing is ever moved.
+select events.at, coalesce(users.name, events.actor) as actor, events.from_status, events.to_status, events.note
+from spine.action_events as events
+left join spine.user_tenants as users
+    on users.tenant_id = events.tenant_id and users.user_id::text = events.actor
+where events.tenant_id = :tenant_id and events.optimization_action_id = :id
+order by events.at, events.ctid
+
+-- advance --
+-- Compare and set, and the audit row, in one statement: of two who try at once one finds the row changed.
+with held as (
+    select tenant_id, id, execution_status as was from spine.optimization_actions
+    where tenant_id = :tenant_id and id = :id and execution_status = any(:expected)
+    for update
+),
+
+moved as (
+    update spine.optimization_actions as actions
+    set execution_status = :to, updated_at = :at{columns}
+    from held
+    where actions.tenant_id = held.tenant_id and actions.id = held.id
+    returning actions.tenant_id, actions.id, held.was
+)
+
+insert into spine.action_events (tenant_id, optimization_action_id, at, from_status, to_status, actor, note, detail)
+select tenant_id, id, :at, was, :to, :actor, :note, :detail from moved
+returning id

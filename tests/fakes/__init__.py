@@ -1,0 +1,1 @@
+"""Stand-ins for systems outside, and rows that tests of several suites need."""
