@@ -42,6 +42,8 @@ action_events = table(
     row_id(),
     reference("optimization_action_id", "spine.optimization_actions", required=True),
     sa.Column("at", Timestamp, nullable=False),
+    # The order of steps that share an instant.
+    sa.Column("number", sa.BigInteger, sa.Identity(), nullable=False),
     sa.Column("from_status", sa.Text),
     sa.Column("to_status", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),

@@ -179,7 +179,7 @@ def _steps(connection: sa.Connection, tenant_id: UUID, action_id: UUID, row: Any
     said = connection.execute(
         sa.select(events.c.at, events.c.to_status)
         .where(events.c.tenant_id == tenant_id, events.c.optimization_action_id == action_id)
-        .order_by(events.c.at, sa.text("action_events.ctid"))
+        .order_by(events.c.at, events.c.number)
     ).all()
     summary = cycle.raw_kernel_output["cycle_summary"]
     told = [

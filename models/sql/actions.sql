@@ -123,13 +123,13 @@ left join spine.user_tenants as acknowledgers
 where actions.tenant_id = :tenant_id and actions.id = :id
 
 -- events --
--- An action's history, people by name. Of steps at one instant the first written comes first: nothing is ever moved.
+-- An action's history, people by name.
 select events.at, coalesce(users.name, events.actor) as actor, events.from_status, events.to_status, events.note
 from spine.action_events as events
 left join spine.user_tenants as users
     on users.tenant_id = events.tenant_id and users.user_id::text = events.actor
 where events.tenant_id = :tenant_id and events.optimization_action_id = :id
-order by events.at, events.ctid
+order by events.at, events.number
 
 -- advance --
 -- Compare and set, and the audit row, in one statement: of two who try at once one finds the row changed.

@@ -150,10 +150,21 @@ def _matrix(_root: Path) -> _Made:
     from kernel.actions.matrix import MATRIX
 
     rows = [
-        (kind, *("yes" if (kind, subsystem) in MATRIX else "-" for subsystem in words.SUBSYSTEMS))
+        (kind, *("yes" if subsystem in MATRIX[kind] else "-" for subsystem in words.SUBSYSTEMS))
         for kind in words.ACTION_TYPES
     ]
     return ("type", *words.SUBSYSTEMS), rows
+
+
+def _changeable(_root: Path) -> _Made:
+    from kernel.actions.matrix import FIELDS
+
+    rows = [
+        (subsystem, f"`{name}`", field.rule, ", ".join(field.entities))
+        for subsystem, fields in FIELDS.items()
+        for name, field in fields.items()
+    ]
+    return ("subsystem", "field", "must be", "of"), rows
 
 
 def _transitions(_root: Path) -> _Made:
@@ -178,5 +189,6 @@ _MADE: dict[str, Callable[[Path], _Made]] = {
     "aliases": _aliases,
     "tables": _tables,
     "matrix": _matrix,
+    "fields": _changeable,
     "transitions": _transitions,
 }

@@ -61,6 +61,6 @@ def steps(engine: sa.Engine, action_id: UUID) -> list[tuple[str | None, str]]:
         tenancy.service(connection)
         query = (
             "select from_status, to_status from spine.action_events"
-            " where optimization_action_id = :id order by at, ctid"
+            " where optimization_action_id = :id order by at, number"
         )
         return [(row[0], row[1]) for row in connection.execute(sa.text(query), {"id": action_id})]
