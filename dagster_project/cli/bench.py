@@ -18,6 +18,7 @@ def everything(context: typer.Context) -> None:
         load()
         metrics()
         decisions()
+        dispatch()
 
 
 @app.command()
@@ -65,3 +66,14 @@ def decisions(as_json: ui.Json = False) -> None:
     from bench.decisions import curve
 
     ui.emit(list(curve()), as_json, title="Cycles")
+
+
+@app.command()
+def dispatch(
+    changes: Annotated[int, typer.Option(help="Approved changes of configuration.")] = 1000,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 4: carry out approved changes, each checked, recorded, applied and read back."""
+    from bench.dispatch import measure
+
+    ui.emit([measure(changes)], as_json, title="Dispatch")

@@ -47,20 +47,20 @@ def record(connection: sa.Connection, tenant_id: UUID, action: Mapping[str, Any]
     monitored = connection.execute(_sql("monitored"), cycle).scalar() or []
     metrics = dict.fromkeys([action["target_metric"], *ECONOMIC_METRICS, *monitored])
     days = series(connection, tenant_id, metrics, applied - timedelta(days=DAYS), applied - timedelta(days=1))
-    for metric_id in metrics:
-        values = [day.value for day in days[metric_id] if day.value is not None]
-        mean = statistics.mean(values) if values else None
-        connection.execute(
-            _sql("insert_result"),
-            {
-                **key,
-                "metric_id": metric_id,
-                "start_date": applied,
-                "baseline_value": mean,
-                "context": json.dumps({"snapshot_id": str(snapshot)} if snapshot else {}),
-                "metadata": json.dumps({"baseline": _described(values, applied)}),
-            },
-        )
+    known = {
+        metric_id: [day.value for day in days[metric_id] if day.value is not None] for metric_id in metrics
+    }
+    connection.execute(
+        _sql("insert_results"),
+        {
+            **key,
+            "start_date": applied,
+            "context": json.dumps({"snapshot_id": str(snapshot)} if snapshot else {}),
+            "metric_ids": list(known),
+            "baseline_values": [statistics.mean(values) if values else None for values in known.values()],
+            "metadata": [json.dumps({"baseline": _described(values, applied)}) for values in known.values()],
+        },
+    )
 
 
 def _described(values: list[Decimal], applied: date) -> dict[str, Any]:

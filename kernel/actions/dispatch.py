@@ -9,9 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
+from threading import Lock
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -42,6 +46,7 @@ from models.errors import RevenueOsError
 from models.statements import statements
 
 LEASE = timedelta(minutes=5)
+LANES = 4
 _log = logging.getLogger(__name__)
 
 
@@ -105,27 +110,52 @@ def reconcile(
 
 
 def _each(worker: Worker, leases: list[Lease], step: Callable[[Worker, Lease], Outcome]) -> DispatchReport:
-    counts: Counter[Outcome] = Counter()
-    renewed_at = worker.clock()
-    for position, lease in enumerate(leases):
-        try:
-            # A slow target must not cost those that wait behind it their leases, and with them an attempt.
-            if (now := worker.clock()) - renewed_at > LEASE / 2:
-                _renew(worker, leases[position:], now)
-                renewed_at = now
-            counts[step(worker, lease)] += 1
-        except Exception:
-            # One action's trouble is no other tenant's; the lease runs out and the attempt counts.
-            _log.exception("action %s of tenant %s could not be carried out", lease.id, lease.tenant_id)
-            counts["broken"] += 1
-    return DispatchReport(**counts)
+    """A tenant's actions in their order, several tenants at a time: one slow target holds up its own tenant."""
+    by_tenant: dict[UUID, list[Lease]] = {}
+    for lease in leases:
+        by_tenant.setdefault(lease.tenant_id, []).append(lease)
+    kept = _Kept(worker, leases)
+
+    def in_order(own: list[Lease]) -> list[Outcome]:
+        return [_one(worker, lease, step, kept) for lease in own]
+
+    with ThreadPoolExecutor(LANES, worker.name) as lanes:
+        return DispatchReport(**Counter(chain.from_iterable(lanes.map(in_order, by_tenant.values()))))
 
 
-def _renew(worker: Worker, leases: list[Lease], now: datetime) -> None:
-    with worker.engine.begin() as connection:
-        tenancy.service(connection)
-        given = {"tokens": [lease.token for lease in leases], "lease_until": now + LEASE, "now": now}
-        connection.execute(statements("dispatch")["renew"], given)
+def _one(worker: Worker, lease: Lease, step: Callable[[Worker, Lease], Outcome], kept: _Kept) -> Outcome:
+    kept.renew()
+    try:
+        return step(worker, lease)
+    except Exception:
+        # One action's trouble is no other tenant's; the lease runs out and the attempt counts.
+        _log.exception("action %s of tenant %s could not be carried out", lease.id, lease.tenant_id)
+        return "broken"
+    finally:
+        kept.done(lease)
+
+
+class _Kept:
+    """The leases of a run that are not worked off: a slow target must not cost the others theirs, and an attempt."""
+
+    def __init__(self, worker: Worker, leases: list[Lease]) -> None:
+        self._worker, self._tokens, self._turn = worker, {lease.token for lease in leases}, Lock()
+        self._renewed_at = worker.clock()
+
+    def renew(self) -> None:
+        with self._turn:
+            now = self._worker.clock()
+            if now - self._renewed_at <= LEASE / 2:
+                return
+            with self._worker.engine.begin() as connection:
+                tenancy.service(connection)
+                given = {"tokens": list(self._tokens), "lease_until": now + LEASE, "now": now}
+                connection.execute(statements("dispatch")["renew"], given)
+            self._renewed_at = now
+
+    def done(self, lease: Lease) -> None:
+        with self._turn:
+            self._tokens.discard(lease.token)
 
 
 def _claim(worker: Worker, limit: int) -> list[Lease]:

@@ -138,11 +138,23 @@ def newest_days(connection: sa.Connection, tenant_ids: Sequence[UUID], as_of: da
 
 
 def readings(
-    connection: sa.Connection, tenant_ids: Sequence[UUID], as_of: date, days: int = WINDOW_DAYS
+    connection: sa.Connection,
+    tenant_ids: Sequence[UUID],
+    as_of: date,
+    days: int = WINDOW_DAYS,
+    metric_ids: Sequence[str] | None = None,
 ) -> dict[UUID, tuple[Reading, ...]]:
-    """The totals of the `days` up to each tenant's newest computed day, by metric and day; () without metrics."""
+    """The totals of the `days` up to each tenant's newest computed day, by metric and day; () without metrics.
+
+    All metrics unless some are named.
+    """
     newest = newest_days(connection, tenant_ids, as_of)
-    asked = {"tenant_ids": list(newest), "last_days": list(newest.values()), "days": days}
+    asked = {
+        "tenant_ids": list(newest),
+        "last_days": list(newest.values()),
+        "days": days,
+        "metric_ids": None if metric_ids is None else list(metric_ids),
+    }
     found: dict[UUID, tuple[Reading, ...]] = dict.fromkeys(tenant_ids, ())
     for row in _rows(connection, "readings", **asked):
         found[row.tenant_id] = _READINGS.validate_json(row.readings)
@@ -156,7 +168,7 @@ def gates_of(connection: sa.Connection, tenant_id: UUID, at: datetime) -> tuple[
         raise tenant
     day = newest_days(connection, [tenant_id], at.date()).get(tenant_id, at.date())
     return gates.evaluate(
-        readings(connection, [tenant_id], at.date())[tenant_id],
+        readings(connection, [tenant_id], at.date(), metric_ids=gates.METRICS)[tenant_id],
         cfo_guardrails(tenant.config),
         enabled=tenant.cfo_expansion_enabled,
         as_of=day,

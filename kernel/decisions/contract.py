@@ -100,7 +100,6 @@ class Reading(_Record):
     dimension: dict[str, str] | None = None
     value_status: ValueStatus = "ok"
     unit: str | None = None  # when given, must be the dictionary's
-    computed_at: datetime | None = None
     is_final: bool = False
     snapshot_id: str | None = None
 

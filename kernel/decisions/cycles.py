@@ -10,6 +10,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -50,6 +51,7 @@ _ECONOMICS = frozenset(
 _log = logging.getLogger(__name__)
 
 Decide = Callable[..., KernelOutput]
+_Loaded = tuple[UUID, KernelInput | Exception, Weights | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +110,12 @@ def run(
     asked = _asked(engine, tenant_ids, trigger, order.at)
     fates: list[TenantCycle] = []
     actions = 0
-    for batch in _batches(list(asked)):
-        triggers = {tenant_id: asked[tenant_id] for tenant_id in batch}
-        for tenant_id, given, weights in _loaded(
-            engine, triggers, order.at, as_of or order.at.date(), results
-        ):
-            fate = _cycle(engine, tenant_id, asked[tenant_id], given, weights, order)
-            if on_tenant:
-                on_tenant(fate)
-            actions += len(fate.output.actions) if fate.output else 0
-            fates.append(TenantCycle(fate.tenant_id, fate.outcome, fate.why))
+    for tenant_id, given, weights in _inputs(engine, asked, order.at, as_of or order.at.date(), results):
+        fate = _cycle(engine, tenant_id, asked[tenant_id], given, weights, order)
+        if on_tenant:
+            on_tenant(fate)
+        actions += len(fate.output.actions) if fate.output else 0
+        fates.append(TenantCycle(fate.tenant_id, fate.outcome, fate.why))
     return CycleReport(
         completed=tuple(fate.tenant_id for fate in fates if fate.outcome == "completed"),
         skipped={fate.tenant_id: fate.why for fate in fates if fate.outcome == "skipped"},
@@ -160,9 +158,28 @@ def _asked(
         return found
 
 
-def _batches(ids: list[UUID]) -> Iterator[list[UUID]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]
+def _inputs(
+    engine: sa.Engine, asked: Mapping[UUID, Trigger], at: datetime, as_of: date, results: bundle.Results
+) -> Iterator[_Loaded]:
+    """Every tenant's input, batch by batch; the next batch is read while this one is decided."""
+    ids = list(asked)
+    batches = (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+    with ThreadPoolExecutor(1, "inputs") as reader:
+
+        def begin() -> Future[list[_Loaded]] | None:
+            batch = next(batches, None)
+            if batch is None:
+                return None
+            triggers = {tenant_id: asked[tenant_id] for tenant_id in batch}
+            return reader.submit(_loaded, engine, triggers, at, as_of, results)
+
+        coming = begin()
+        while coming is not None:
+            loaded = coming.result()
+            coming = begin()
+            loaded.reverse()
+            while loaded:  # a tenant's input is let go as soon as it is decided
+                yield loaded.pop()
 
 
 def _loaded(
@@ -171,7 +188,7 @@ def _loaded(
     at: datetime,
     as_of: date,
     results: bundle.Results,
-) -> Iterator[tuple[UUID, KernelInput | Exception, Weights | None]]:
+) -> list[_Loaded]:
     """The batch's inputs; when reading them together fails, one by one, so that the cause is its own tenant's."""
     try:
         with engine.begin() as connection:
@@ -180,13 +197,13 @@ def _loaded(
             weights = bundle.weights(connection, list(triggers), at)
     except Exception as error:
         if len(triggers) == 1:
-            yield next(iter(triggers)), error, None
-            return
-        for tenant_id, trigger in triggers.items():
-            yield from _loaded(engine, {tenant_id: trigger}, at, as_of, results)
-        return
-    for tenant_id in triggers:
-        yield tenant_id, given.pop(tenant_id), weights[tenant_id]
+            return [(tenant_id, error, None) for tenant_id in triggers]
+        return [
+            found
+            for tenant_id, trigger in triggers.items()
+            for found in _loaded(engine, {tenant_id: trigger}, at, as_of, results)
+        ]
+    return [(tenant_id, given[tenant_id], weights[tenant_id]) for tenant_id in triggers]
 
 
 def _cycle(

@@ -34,7 +34,6 @@ select snapshots.tenant_id, json_agg(
         'value', trim_scale(snapshots.value)::text,
         'date', snapshots.date,
         'value_status', snapshots.value_status,
-        'computed_at', to_char(snapshots.computed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'is_final', snapshots.is_final,
         'snapshot_id', format('%s@%s@%s', snapshots.metric_id, snapshots.date, snapshots.run_id)
     ) order by snapshots.metric_id, snapshots.date
@@ -44,6 +43,7 @@ inner join analytics.metric_snapshots_daily as snapshots
     on snapshots.tenant_id = scope.tenant_id
     and snapshots.date between scope.last_day - :days + 1 and scope.last_day
     and snapshots.dimension_key = ''
+    and (cast(:metric_ids as text[]) is null or snapshots.metric_id = any(:metric_ids))
 group by snapshots.tenant_id
 
 -- revenue_events --

@@ -57,15 +57,18 @@ where tenant_id = :tenant_id and optimization_action_id = :action_id and moment 
 select coalesce(raw_kernel_output #> '{learning_plan,metrics_to_monitor}', '[]')
 from spine.optimization_cycles where tenant_id = :tenant_id and id = :cycle_id
 
--- insert_result --
+-- insert_results --
 -- One row per action and metric, however often it is asked for: the first baseline stays.
 insert into spine.optimization_action_results
     (tenant_id, optimization_action_id, metric_id, observation_start_date, baseline_value, context_snapshot, metadata)
-select :tenant_id, :action_id, :metric_id, :start_date, :baseline_value, cast(:context as jsonb),
-    cast(:metadata as jsonb)
+select :tenant_id, :action_id, asked.metric_id, :start_date, asked.baseline_value, cast(:context as jsonb),
+    cast(asked.metadata as jsonb)
+from unnest(cast(:metric_ids as text[]), cast(:baseline_values as numeric[]), cast(:metadata as text[]))
+    as asked (metric_id, baseline_value, metadata)
 where not exists (
-    select from spine.optimization_action_results
-    where tenant_id = :tenant_id and optimization_action_id = :action_id and metric_id = :metric_id
+    select from spine.optimization_action_results as known
+    where known.tenant_id = :tenant_id and known.optimization_action_id = :action_id
+        and known.metric_id = asked.metric_id
 )
 
 -- due --
