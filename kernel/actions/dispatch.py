@@ -54,8 +54,9 @@ _log = logging.getLogger(__name__)
 class DispatchReport:
     """What became of the actions that were taken, as counts.
 
-    withheld: its tenant is switched off; in_doubt: the target could not be read; lost: another worker has taken the
-    action over; broken: an error of the program, told in the log and tried again when the lease has run out.
+    withheld: its tenant is switched off, or a gate closed since it was approved; in_doubt: the target could not be
+    read; lost: another worker has taken the action over; broken: an error of the program, told in the log and tried
+    again when the lease has run out.
     """
 
     applied: int = 0
@@ -186,11 +187,11 @@ def _lease(row: sa.Row[Any]) -> Lease:
 
 
 class _Stopped(RevenueOsError):
-    """A rule keeps a claimed action from being applied; `to` is where it goes."""
+    """A rule keeps a claimed action from being applied; `to` is where it goes, `gates` what they were then."""
 
-    def __init__(self, to: str, why: str) -> None:
+    def __init__(self, to: str, why: str, gates: tuple[GateReading, ...] = ()) -> None:
         super().__init__(why)
-        self.to = to
+        self.to, self.gates = to, gates
 
 
 def _carry_out(worker: Worker, lease: Lease) -> Outcome:
@@ -214,7 +215,7 @@ def _carry_out(worker: Worker, lease: Lease) -> Outcome:
     try:
         prepared = _prepare(worker, lease, assignment, executor, replace(wanted, before=found.value), found)
     except _Stopped as stop:
-        return move(worker, lease, "claimed", stop.to, str(stop))
+        return move(worker, lease, "claimed", stop.to, str(stop), gates=stop.gates)
     except (RefusedError, KernelError) as refused:
         return move(worker, lease, "claimed", "aborted", str(refused))
     if prepared is None:
@@ -257,6 +258,7 @@ def _prepare(
             readings = _checked(worker, connection, assignment, row, now)
         if intent is None:
             _expect_unmoved(executor, assignment, wanted, found)
+            _expect_as_seen(row, readings)
             change = assignment.action.attributes.daily_spend_change
             budget.reserve(connection, lease.tenant_id, lease.id, change, now)
             entity = dict(found.entity)
@@ -310,6 +312,12 @@ def _expect_unmoved(executor: Executor, assignment: Assignment, wanted: Intent, 
     raise _Stopped(
         "aborted", f"{wanted.address} is {found.value!r} by now and was {seen!r} when this was proposed"
     )
+
+
+def _expect_as_seen(row: sa.Row[Any], readings: tuple[GateReading, ...]) -> None:
+    """An approval holds for the gates it was given under: whoever gave it is asked again when one closed since."""
+    if row.requires_acknowledgment and (why := gates.worsened(row.gate_states or {}, readings)):
+        raise _Stopped("awaiting_ack", why, readings)
 
 
 def _resolve(worker: Worker, lease: Lease) -> Outcome:

@@ -32,8 +32,11 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "awaiting_ack": frozenset(["awaiting_ack", "approved", "rejected", "expired", "aborted"]),
     "approved": frozenset(["claimed", "aborted"]),
     "scheduled": frozenset(["claimed", "aborted"]),
-    # Nothing has been sent by this attempt. Back to approved: the tenant is switched off.
-    "claimed": frozenset(["approved", "scheduled", "applying", "expired", "aborted", "apply_failed"]),
+    # Nothing has been sent by this attempt. Back to approved: the tenant is switched off. Back to awaiting_ack: a gate
+    # closed since, and whoever approved has not seen that.
+    "claimed": frozenset(
+        ["approved", "awaiting_ack", "scheduled", "applying", "expired", "aborted", "apply_failed"]
+    ),
     "applying": frozenset(["applied", "scheduled", "verify_failed", "apply_failed"]),
     "applied": frozenset(["observing", "abort_requested"]),
     "observing": frozenset(["closed", "abort_requested"]),

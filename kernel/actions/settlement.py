@@ -6,7 +6,7 @@ What comes before the target is touched stands in `dispatch`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -52,6 +52,7 @@ Outcome = Literal[
 ]
 _OUTCOMES: Mapping[str, Outcome] = {
     "approved": "withheld",
+    "awaiting_ack": "withheld",
     "scheduled": "retried",
     "aborted": "aborted",
     "expired": "expired",
@@ -200,8 +201,10 @@ def move(
     found: Value | None = None,
     *,
     alert: bool = False,
+    gates: Sequence[GateReading] = (),
 ) -> Outcome:
-    """Ends this attempt without a confirmed change. `found` is what the target held, None when that is not known.
+    """Ends this attempt without a confirmed change. `found` is what the target held, None when that is not known,
+    `gates` what whoever is asked again has to see.
 
     A person is asked to look at what was not verified, at what was in doubt to the last, and on `alert`.
     """
@@ -222,6 +225,14 @@ def move(
             columns["next_attempt_at"] = now + wait
         elif to == "approved":
             columns |= {"attempts": row.attempts - 1, "reason": None}
+        elif to == "awaiting_ack":
+            columns |= {
+                "attempts": row.attempts - 1,
+                "gate_states": lifecycle.seen(gates),
+                "acknowledged_hash": None,
+                "acknowledged_by": None,
+                "acknowledged_at": None,
+            }
         elif intent is not None:
             alert = alert or intent.state == "in_doubt"
             state = "in_doubt" if to == "verify_failed" and found is None else "refused"

@@ -47,6 +47,8 @@ from models.vocabulary import DEAD_EXECUTION_STATUSES
 
 # Four whole weeks to compare, and the days a gate needs to open again.
 WINDOW_DAYS = 35
+# A person's no holds for the usual observation window; by then the numbers it was founded on have changed.
+REJECTION_DAYS = 14
 WEEKLY = "weekly deep cycle"  # the source of a trigger that asks for depth
 
 _READINGS = TypeAdapter(tuple[Reading, ...])
@@ -262,7 +264,13 @@ def _parts(
         opportunities=_records(connection, Opportunity, "opportunities", **scope, at=at),
         settings=_records(connection, Setting, "settings", tenant_ids=ids),
         live_actions=_records(
-            connection, LiveAction, "live_actions", tenant_ids=ids, dead=list(DEAD_EXECUTION_STATUSES)
+            connection,
+            LiveAction,
+            "live_actions",
+            tenant_ids=ids,
+            dead=list(DEAD_EXECUTION_STATUSES),
+            rejected_since=at - timedelta(days=REJECTION_DAYS),
+            at=at,
         ),
         results=results(connection, ids),
         committed={row.tenant_id: row.amount for row in committed},

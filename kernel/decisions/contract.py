@@ -182,13 +182,15 @@ class ActionResult(_Record):
 
 
 class LiveAction(_Record):
-    """Addition: an action that is not finished; the kernel does not propose its like again."""
+    """Addition: an action that is not finished, or that a person rejected lately for the reason in `why`; the kernel
+    does not propose its like."""
 
     family: str
     entity_type: str
     entity_id: str
     execution_status: str
     daily_spend_change: Decimal = Decimal(0)
+    why: str = ""
 
 
 class KernelConfig(_Record):

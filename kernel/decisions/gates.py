@@ -6,11 +6,11 @@ attributes), never at its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from kernel.decisions import dictionary
 from kernel.decisions.contract import (
@@ -225,6 +225,15 @@ def blocks(action: Proposal, gates: Sequence[GateReading], guardrails: Guardrail
         reason = _blocked_by(gate, does)
         if reason:
             return f"{gate.gate} is {gate.state}: {reason}"
+    return None
+
+
+def worsened(seen: Mapping[str, Any], gates: Iterable[GateReading]) -> str | None:
+    """Which gate closed since a person saw them, in one sentence, or None. `seen` is what gate_states keeps."""
+    for gate in gates:
+        before = seen.get(gate.gate, {}).get("state", "clear")
+        if gate.state not in ("clear", before):
+            return f"{gate.gate} was {before} when it was approved and is {gate.state}: {gate.why}"
     return None
 
 

@@ -34,6 +34,8 @@ from kernel.decisions.weights import Weights
 TENANT = Entity(type="tenant", id="")
 # A single change of a budget, up or down; larger steps hide what they did.
 MAX_CHANGE = Decimal("0.2")
+# What a cycle may add to all daily budgets together: several steps at once are a large one.
+MAX_INCREASE = Decimal("0.15")
 CENT = Decimal("0.01")
 _NOT_APPLIED = ("awaiting_ack", "approved", "scheduled", "claimed", "applying")
 
@@ -188,17 +190,16 @@ class Situation:
         return None if not blended else blended * Decimal("1.5")
 
     @cached_property
-    def headroom(self) -> Decimal | None:
-        """How much daily spend may grow under the month's cap and the daily cap; None without a cap."""
+    def headroom(self) -> Decimal:
+        """How much daily spend may grow in a cycle: by its own cap, the month's and the daily one."""
         rails, config = self.given.guardrails, self.given.config
-        rooms: list[Decimal] = []
+        budgets = sum((c.daily_budget for c in self.active), Decimal(0))
+        rooms = [budgets * MAX_INCREASE]
         if rails.monthly_budget_cap is not None:
             left = rails.monthly_budget_cap - config.spend_committed_month
             rooms.append(left / days_left(self.facts))
         if rails.max_daily_spend is not None:
-            rooms.append(rails.max_daily_spend - sum((c.daily_budget for c in self.active), Decimal(0)))
-        if not rooms:
-            return None
+            rooms.append(rails.max_daily_spend - budgets)
         # What is applied stands in the budgets and in the month already.
         pending = sum(
             (

@@ -112,6 +112,10 @@ def _blocked_by_live(draft: Draft, situation: Situation) -> str | None:
     for live in situation.given.live_actions:
         if (live.entity_type or "tenant", live.entity_id) != (kind, name):
             continue
+        if live.execution_status == "rejected":
+            if live.family == draft.family:
+                return f"a person rejected it lately: {live.why}"
+            continue
         if live.family in (draft.family, *draft.rivals):
             return f"{live.family} is already {live.execution_status} there"
         if kind == "channel":
@@ -167,7 +171,7 @@ def _choose(groups: Sequence[list[Candidate]], situation: Situation) -> None:
             reason = "together they are expected to cost at least as much as they bring"
         if reason is None and any(c.draft.touches in touched or _key(c.draft) in families for c in group):
             reason = "a better action of this cycle changes the same thing"
-        if reason is None and added > 0 and room is not None and added > room:
+        if reason is None and added > 0 and added > room:
             reason = "the spending caps leave no room for it"
         if reason is None and group[0].draft.type == "alert" and chosen >= FEWEST:
             reason = "enough can be done, so nobody is only asked to look"
@@ -182,8 +186,7 @@ def _choose(groups: Sequence[list[Candidate]], situation: Situation) -> None:
         chosen += len(group)
         touched |= {candidate.draft.touches for candidate in group}
         families |= {_key(candidate.draft) for candidate in group}
-        if room is not None and added > 0:
-            room -= added
+        room -= max(added, Decimal(0))
 
 
 def _key(draft: Draft) -> tuple[str, str, str]:

@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from kernel.errors import RefusedError
 from kernel.landing import reader, upsert
 from kernel.landing.casting import Caster
-from kernel.landing.contracts import FACTS
-from kernel.landing.mapping import File, Mapping, Output
+from kernel.landing.contracts import FACTS, Fact
+from kernel.landing.mapping import File, Mapping, Output, refuse_reversed
 from kernel.landing.reader import Reject
 from kernel.tenancy import Tenant
 from models import rls
@@ -31,12 +31,16 @@ from models.ops import load_batches
 from models.statements import statements
 
 SHOWN_REJECTS = 20
+_SHOWN_LINES = 5
 _SAMPLE_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to load: `strict` fails a file for any reject, `dry_run` takes everything back."""
+    """How to load: `strict` fails a file for any reject, `dry_run` takes everything back.
+
+    `reference_source_system` goes before what a mapping says. Raises RefusedError for reversed `covers`.
+    """
 
     now: datetime
     strict: bool = False
@@ -45,10 +49,26 @@ class Options:
     source_system: str = "landing"
     reference_source_system: str | None = None
 
+    def __post_init__(self) -> None:
+        refuse_reversed(*self.covers)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why rows of one file were rejected alike: how many, and the lines of the first."""
+
+    said: str
+    count: int
+    lines: tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one file gave to one fact. `rejects` holds the first of the rejected rows, `sample` some good ones."""
+    """What one file gave to one fact.
+
+    `rejects` holds the first of the rejected rows, `reasons` the commonest reasons, `sample` some good rows.
+    `beside` names the source systems that deliver the fact already, when this one delivers it for the first time.
+    """
 
     file: str
     fact: str
@@ -59,7 +79,17 @@ class Outcome:
     unchanged: int
     rejected: int
     rejects: tuple[Reject, ...]
+    reasons: tuple[Reason, ...]
+    beside: tuple[str, ...]
     sample: pd.DataFrame = field(repr=False, compare=False)
+
+    @property
+    def warning(self) -> str:
+        """What to know about a newcomer; meaningful when there are sources beside it."""
+        return (
+            f"{self.file}: {self.fact} of this tenant come from {', '.join(self.beside)} already, and rows of another"
+            " source system count beside them, never instead: if these are the same things, load them as that source"
+        )
 
 
 @dataclass(slots=True)
@@ -84,6 +114,7 @@ class Batch:
             self.mapping.source_system,
             self.mapping.reference_source_system or self.mapping.source_system,
         )
+        beside = self._beside(fact)
         self._begin(fact.name)
         for statement in ("drop table if exists incoming, refused, matched", plan.create(), upsert.REFUSED):
             self._do(statement)
@@ -98,8 +129,10 @@ class Batch:
         done["unchanged"] = kept - found - done["inserted"] - done["updated"]
         self._record(plan, found)
         self._finish(done)
-        shown = self._first_refused(SHOWN_REJECTS)
-        return Outcome(self.path.name, fact.name, self.id, **done, rejects=tuple(shown), sample=sample)
+        return Outcome(
+            self.path.name, fact.name, self.id, **done, rejects=tuple(self._first_refused(SHOWN_REJECTS)),
+            reasons=self._reasons(), beside=beside, sample=sample,
+        )  # fmt: skip
 
     @property
     def _parameters(self) -> dict[str, Any]:
@@ -129,6 +162,17 @@ class Batch:
                 started_at=self.options.now,
             )
         )  # fmt: skip
+
+    def _beside(self, fact: Fact) -> tuple[str, ...]:
+        """Rows of such a fact that two source systems deliver are two rows, so a newcomer is worth a warning."""
+        if not fact.by_source:
+            return ()
+        loaded = sa.select(load_batches.c.source_system).distinct().where(
+            load_batches.c.tenant_id == self.tenant.id, load_batches.c.fact == fact.name,
+            load_batches.c.status == "loaded", load_batches.c.rows_read > load_batches.c.rows_rejected,
+        )  # fmt: skip
+        known = set(self.connection.execute(loaded).scalars())
+        return () if self.mapping.source_system in known else tuple(sorted(known))
 
     def _stage(
         self, plan: upsert.Plan, output: Output, on_bytes: Callable[[int], None]
@@ -224,6 +268,7 @@ class Batch:
         given = "coalesce(ingested_at, :now)" if "ingested_at" in plan.present else ":now"
         self._do(known["watermark"].text.replace("{instant}", given), **fact)
         self._do(known["resolve"].text.replace("{row_key}", plan.row_key), **fact)
+        self._do(upsert.RESOLVE_WITHOUT_KEY, **fact, file_name=self.path.name, digest=self.digest)
         if found:
             self._find_rows()
         self._do(known["keep_rejects"], **fact, file_name=self.path.name)
@@ -267,6 +312,10 @@ class Batch:
             Reject(row.line, row.field, row.reason, row.row or {}, row.row_key)
             for row in self._execute(query, count=count)
         ]
+
+    def _reasons(self) -> tuple[Reason, ...]:
+        rows = self._execute(upsert.REASONS, count=SHOWN_REJECTS, lines=_SHOWN_LINES)
+        return tuple(Reason(row.said, row.count, tuple(row.lines)) for row in rows)
 
     def _finish(self, done: dict[str, int]) -> None:
         self.connection.execute(

@@ -5,9 +5,11 @@ Reading files and mapping foreign exports onto these columns stand in their own 
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from kernel.errors import RefusedError
 from models import vocabulary as words
 
 Kind = Literal[
@@ -379,3 +381,12 @@ FACTS: dict[str, Fact] = {
         CHANNEL_SPEND, EVENTS, ACTIVITIES, REVENUE_EVENTS, SUBSCRIPTION_LEDGER, FINANCE_INPUTS,
     )
 }  # fmt: skip
+
+
+def known_fact(name: str) -> Fact:
+    """The contract of a fact. Raises RefusedError for an unknown one, naming the nearest."""
+    if name not in FACTS:
+        near = difflib.get_close_matches(name, FACTS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose among {', '.join(FACTS)}"
+        raise RefusedError(f"fact {name!r} is unknown: {hint}")
+    return FACTS[name]

@@ -1,65 +1,83 @@
 """The landing folder: what lies in it, in which order it is loaded, and what was loaded before.
 
 Layout: `<landing>/<tenant slug>/<drop>/<source>/<file>`, drops in the order of their names. `<source>` is the
-name of a mapping, or else the source system of files that follow the landing contract. A `tenant.yaml` beside
-the drops describes the tenant, so that a folder alone is enough to set one up.
+name of a mapping, or else the source system of files that follow the landing contract. Mappings of one's own lie
+in `<landing>/<tenant slug>/mappings` or `<landing>/mappings`. A `tenant.yaml` beside the drops describes the
+tenant, so that a folder alone is enough to set one up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pandas as pd
 import sqlalchemy as sa
-import yaml
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.landing import load, mapping, reader
+from kernel.landing import description, load, mapping, reader
 from kernel.landing.contracts import FACTS
-from models.actions import subsystem_settings, user_tenants
 from models.errors import RevenueOsError
 from models.statements import statements
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pending:
     """A file that was not loaded yet."""
 
+    landing: Path
     tenant: str
     drop: str
     source: str
     path: Path
 
     @property
-    def rank(self) -> tuple[str, str, int, str]:
-        """By tenant and drop, then so that references come before what points at them."""
-        return (self.tenant, self.drop, self._place, self.path.name)
+    def name(self) -> str:
+        return str(self.path.relative_to(self.landing))
 
     @property
-    def _place(self) -> int:
-        order = list(FACTS)
-        known = _mapping(self.source)
+    def rank(self) -> tuple[str, str, int, str]:
+        """By tenant and drop, then so that references come before what points at them."""
+        place = list(FACTS).index(self.fact) if self.fact else 0
+        return (self.tenant, self.drop, place, self.path.name)
+
+    @property
+    def fact(self) -> str | None:
+        """The first of the facts it gives; None for one that gives none."""
+        try:
+            known = self.mapping
+        except RefusedError:
+            return None
         if known is None:
             name = self.path.name.split(".")[0]
-            return order.index(name) if name in FACTS else 0
+            return name if name in FACTS else None
         file = known.file_for(self.path)
-        return min(order.index(output.fact) for output in file.outputs) if file else 0
+        return min((output.fact for output in file.outputs), key=list(FACTS).index) if file else None
+
+    @cached_property
+    def mapping(self) -> mapping.Mapping | None:
+        """The mapping its source is named like, if any. Raises RefusedError for one that cannot stand."""
+        folders = mapping.own_folders(self.landing, self.tenant)
+        return mapping.load_mapping(self.source, folders) if self.source in mapping.known(folders) else None
 
 
 @dataclass(slots=True)
 class FactCounts:
-    """What a run of the folder did to one fact; `sample` holds some of its landed rows."""
+    """What a run of the folder did to one fact.
+
+    `refused` names its files of which nothing was accepted, each with the reason; `sample` holds some landed rows.
+    """
 
     files: int = 0
     inserted: int = 0
     updated: int = 0
     rejected: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def add(self, outcome: load.Outcome) -> None:
@@ -73,7 +91,7 @@ class FactCounts:
 
 @dataclass(frozen=True, slots=True)
 class FolderReport:
-    """Counts by fact of everything loaded just now, and the files that were refused with the reason."""
+    """Counts by fact of everything loaded just now, and all files of which nothing was accepted with the reason."""
 
     facts: dict[str, FactCounts]
     refused: dict[str, str]
@@ -84,7 +102,7 @@ def pending(engine: sa.Engine, landing: Path) -> list[Pending]:
     if not landing.is_dir():
         return []
     found = [
-        Pending(tenant.name, drop.name, source.name, file)
+        Pending(landing, tenant.name, drop.name, source.name, file)
         for tenant in _folders(landing)
         for drop in _folders(tenant)
         for source in _folders(drop)
@@ -105,21 +123,30 @@ def load_pending(
     """Loads every pending file; one that is refused stops no other."""
     facts = {fact: FactCounts() for fact in FACTS}
     refused: dict[str, str] = {}
-    for file in pending(engine, landing):
-        name = str(file.path.relative_to(landing))
+
+    def refuse(file: Pending, why: str) -> None:
+        refused[file.name] = why
+        if file.fact:
+            facts[file.fact].refused[file.name] = why
+        log(f"refused {file.name}: {why}")
+
+    waiting = pending(engine, landing)
+    for number, file in enumerate(waiting, 1):
         try:
-            report = load.load_path(
-                engine, file.path, file.tenant, _mapping(file.source), _options(file, landing, now)
-            )
+            report = load.load_path(engine, file.path, file.tenant, file.mapping, _options(file, now))
         except RevenueOsError as error:
-            refused[name] = str(error)
-            log(f"refused {name}: {error}")
+            refuse(file, str(error))
             continue
         for outcome in report.outcomes:
             facts[outcome.fact].add(outcome)
             log(
-                f"loaded {name}: {outcome.inserted} new, {outcome.updated} replaced, {outcome.rejected} rejected"
+                f"loaded {number} of {len(waiting)}, {file.name}: {outcome.inserted} new, {outcome.updated} replaced,"
+                f" {outcome.rejected} rejected"
             )
+            if outcome.beside:
+                log(outcome.warning)
+        for why in report.refused.values():
+            refuse(file, why)
     return FolderReport(facts, refused)
 
 
@@ -129,69 +156,42 @@ def apply_tenants(engine: sa.Engine, landing: Path) -> list[str]:
     with engine.begin() as connection:
         tenancy.service(connection)
         known = {tenant.slug for tenant in tenancy.all_tenants(connection)}
-        for description in sorted(landing.glob("*/tenant.yaml")):
-            told = yaml.safe_load(description.read_text(encoding="utf-8"))
-            if told["slug"] in known:
+        for path in sorted(landing.glob("*/tenant.yaml")):
+            if path.parent.name in known:
                 continue
-            _create(connection, told, description)
-            created.append(told["slug"])
+            described = description.read(path)
+            try:
+                description.create(connection, described)
+            except RefusedError as error:
+                raise RefusedError(f"{path}: {error}") from None
+            created.append(described.slug)
     return created
 
 
-def _create(connection: sa.Connection, told: dict[str, Any], description: Path) -> None:
-    try:
-        tenant_id = tenancy.create(
-            connection,
-            told["slug"],
-            told["name"],
-            told["currency"],
-            UUID(told["id"]),
-            **told.get("flags", {}),
-        )
-        for version in told.get("config", ()):
-            tenancy.set_config(
-                connection,
-                tenant_id,
-                version["payload"],
-                author="tenant.yaml",
-                reason=version.get("reason", "as described in the landing folder"),
-                valid_from=version["valid_from"],
-            )
-        for person in told.get("members", ()):
-            connection.execute(user_tenants.insert().values(tenant_id=tenant_id, **person))
-        for subsystem, fields in told.get("settings", {}).items():
-            for name, value in fields.items():
-                connection.execute(
-                    subsystem_settings.insert().values(
-                        tenant_id=tenant_id, subsystem=subsystem, field=name, value=value
-                    )
-                )
-    except KeyError as error:
-        raise RefusedError(f"{description}: {error.args[0]} is missing: add it") from None
+def _options(file: Pending, now: datetime) -> load.Options:
+    """What tenant.yaml says about files that follow the contract: the days they cover, whose rows they refer to.
 
-
-def _options(file: Pending, landing: Path, now: datetime) -> load.Options:
-    """What tenant.yaml says about the source's files: the days they cover, whose rows they refer to."""
-    description = landing / file.tenant / "tenant.yaml"
-    told = yaml.safe_load(description.read_text(encoding="utf-8")) if description.exists() else {}
-    covers = told.get("covers", {}).get(file.path.name.split(".")[0], {})
-    span: tuple[date | None, date | None] = (covers.get("from"), covers.get("to"))
+    A mapping says so itself.
+    """
+    path = file.landing / file.tenant / "tenant.yaml"
+    if file.mapping is not None or not path.exists():
+        return load.Options(now=now, source_system=file.source)
+    told = description.read(path)
     return load.Options(
         now=now,
-        covers=span,
+        covers=told.span(file.path.name.split(".")[0]),
         source_system=file.source,
-        reference_source_system=told.get("reference_source_system"),
+        reference_source_system=told.reference_source_system,
     )
-
-
-def _mapping(source: str) -> mapping.Mapping | None:
-    return mapping.load_mapping(source) if source in mapping.shipped() else None
 
 
 def _was_loaded(connection: sa.Connection, file: Pending, ids: dict[str, UUID]) -> bool:
     if file.tenant not in ids:
         return False
-    known = _mapping(file.source)
+    try:
+        known = file.mapping
+    except RefusedError:  # is told when the file is loaded
+        return False
     asked = {
         "tenant_id": ids[file.tenant],
         "digest": reader.checksum(file.path),

@@ -7,6 +7,7 @@ means in `casting`, the SQL in `upsert`.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,19 @@ class LoadReport:
     def rejected(self) -> int:
         return sum(outcome.rejected for outcome in self.outcomes)
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """The files of which no row at all was accepted, each with a sentence."""
+        files: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            files.setdefault(outcome.file, []).append(outcome)
+        return {
+            name: f"none of its {sum(one.read for one in outcomes):,} rows was accepted, the first: "
+            + next(one.rejects[0].reason for one in outcomes if one.rejects)
+            for name, outcomes in files.items()
+            if any(one.read for one in outcomes) and all(one.read == one.rejected for one in outcomes)
+        }
+
 
 def files_in(path: Path, mapping: Mapping | None) -> list[Path]:
     """The loadable files of a file or folder, in an order in which references come before what points at them."""
@@ -63,6 +77,7 @@ def load_path(
     mapping: Mapping | None,
     options: Options,
     on_bytes: Callable[[Path, int], None] = lambda file, done: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> LoadReport:
     """Loads a file, or every file of a folder, for a tenant (slug or id).
 
@@ -70,7 +85,7 @@ def load_path(
     transaction: it is loaded with its batch record and rejected rows, or nothing of it is. Raises RefusedError
     for a file that cannot be loaded; files before it stay loaded. A dry run does all of it in one transaction,
     so that later files find what earlier ones brought, and takes it back. `on_bytes` hears how much of a file
-    has been read.
+    has been read, `on_outcome` what it gave.
     """
     started = time.monotonic()
     with engine.begin() as connection:
@@ -80,9 +95,12 @@ def load_path(
     outcomes: list[Outcome] = []
     with _rolled_back(engine) if options.dry_run else contextlib.nullcontext() as trial:
         for file in files:
-            outcomes += _load_file(
+            given = _load_file(
                 engine, trial, file, found, mapping, options, lambda done, file=file: on_bytes(file, done)
             )
+            outcomes += given
+            for outcome in given:
+                on_outcome(outcome)
     passed_over = tuple(sorted(set(_files(path)) - set(files)))
     return LoadReport(tuple(outcomes), passed_over, time.monotonic() - started)
 
@@ -160,9 +178,9 @@ def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Ma
     if mapping is None:
         fact = _fact_name(path)
         if fact not in FACTS:
-            raise RefusedError(
-                f"{path.name} is not named like a fact ({', '.join(FACTS)}): rename it or give --mapping"
-            )
+            near = difflib.get_close_matches(fact, FACTS, n=1)
+            known = f"did you mean {near[0]}?" if near else f"the facts are {', '.join(FACTS)}."
+            raise RefusedError(f"{path.name} is not named like a fact: {known} Rename it or give its mapping")
         present = reader.header(path)
         try:
             made = contract_mapping(fact, present, options.source_system, options.reference_source_system)
@@ -181,6 +199,8 @@ def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Ma
                 f"{path.name}, line 1: column {min(missing)!r} is missing, which mapping {mapping.name} reads"
                 f" for {output.fact}: export it too, or change the mapping"
             )
+    if options.reference_source_system:
+        mapping = mapping.model_copy(update={"reference_source_system": options.reference_source_system})
     return mapping, file
 
 

@@ -28,11 +28,14 @@ from pydantic import (
 )
 
 from kernel.errors import RefusedError
-from kernel.landing.contracts import FACTS
+from kernel.landing.contracts import FACTS, known_fact
 
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 CONTRACT = "landing"  # the name of the mapping of files that follow a landing contract already
+_YAML = (".yaml", ".yml")
 _SHIPPED = Path(__file__).parent / "mappings"
+# Stands between the name of a file and what marks an export of its rejected rows, to be repaired and loaded.
+REJECTED = ".rejected-"
 
 
 class _Strict(BaseModel):
@@ -109,9 +112,7 @@ class Output(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_contract(self) -> Output:
-        if self.fact not in FACTS:
-            raise ValueError(f"fact {self.fact!r} is unknown: choose among {', '.join(FACTS)}")
-        known = {column.name: column for column in FACTS[self.fact].columns}
+        known = {column.name: column for column in known_fact(self.fact).columns}
         for name in self.columns:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -132,11 +133,22 @@ class Output(_Strict):
         return self.model_copy(update={"columns": self.columns | {"currency": Source(constant=default)}})
 
 
+def refuse_reversed(first: date | None, last: date | None) -> None:
+    """Raises RefusedError for a span of covered days that ends before it begins."""
+    if first is not None and last is not None and last < first:
+        raise RefusedError(f"the covered days are reversed: {last} lies before {first}, swap them")
+
+
 class Covers(_Strict):
     """The business days a file speaks for in full; taken from its rows when left out."""
 
     first: date | None = Field(None, alias="from")
     last: date | None = Field(None, alias="to")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Covers:
+        refuse_reversed(self.first, self.last)
+        return self
 
 
 class File(_Strict):
@@ -165,7 +177,9 @@ class Mapping(_Strict):
     files: list[File] = Field(min_length=1)
 
     def file_for(self, path: Path) -> File | None:
-        return next((file for file in self.files if fnmatch(path.name, file.pattern)), None)
+        """The part for a file, or for the file whose rejected rows it holds."""
+        name = path.name.split(REJECTED)[0]
+        return next((file for file in self.files if fnmatch(name, file.pattern)), None)
 
 
 class _Text(yaml.SafeLoader):
@@ -180,22 +194,41 @@ _Text.yaml_implicit_resolvers = {
 
 def shipped() -> list[str]:
     """Names of the mappings that come with the program."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+    return [path.stem for path in _in_folder(_SHIPPED)]
 
 
-def load_mapping(name_or_path: str) -> Mapping:
-    """A shipped mapping by name, or one from a YAML file. Raises RefusedError saying what is wrong where."""
+def own_folders(landing: Path, tenant: str) -> tuple[Path, Path]:
+    """Where a landing folder keeps mappings of its own: the tenant's, then those of every tenant."""
+    return landing / tenant / "mappings", landing / "mappings"
+
+
+def known(folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """Name to file of every mapping in the folders and of the shipped ones; the first of a name counts."""
+    found = [path for folder in (*folders, _SHIPPED) for path in _in_folder(folder)]
+    return {path.stem: path for path in reversed(found)}
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in _YAML)
+
+
+def load_mapping(name_or_path: str, folders: Sequence[Path] = ()) -> Mapping:
+    """A mapping by name, from the folders or shipped, or by path of its YAML file.
+
+    Raises RefusedError saying what is wrong where.
+    """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _SHIPPED / f"{name_or_path}.yaml"
-        if not path.exists():
-            near = difflib.get_close_matches(name_or_path, shipped(), n=1)
+    if path.suffix not in _YAML:
+        names = known(folders)
+        if name_or_path not in names:
+            near = difflib.get_close_matches(name_or_path, names, n=1)
             hint = (
                 f"did you mean {near[0]}?"
                 if near
-                else f"choose among {', '.join(shipped())}, or give a .yaml file"
+                else f"choose among {', '.join(sorted(names))}, or give a .yaml file"
             )
             raise RefusedError(f"mapping {name_or_path!r} is unknown: {hint}")
+        path = names[name_or_path]
     try:
         return Mapping(**yaml.load(path.read_text(encoding="utf-8"), _Text))  # noqa: S506 - builds on SafeLoader
     except OSError as error:
@@ -205,11 +238,28 @@ def load_mapping(name_or_path: str) -> Mapping:
             f"mapping file {path} is no valid YAML mapping: {str(error).splitlines()[0]}"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RefusedError(
-            f"mapping file {path}, {where}: {first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        raise RefusedError(f"mapping file {path}, {told(error, Mapping, _PARTS)}") from None
+    except RefusedError as error:
+        raise RefusedError(f"mapping file {path}: {error}") from None
+
+
+# The model below each word of the format.
+_PARTS: dict[str, type[BaseModel]] = {
+    "files": File, "covers": Covers, "outputs": Output, "columns": Source, "where": Condition,
+}  # fmt: skip
+
+
+def told(error: ValidationError, whole: type[BaseModel], parts: dict[str, type[BaseModel]]) -> str:
+    """The first thing that is wrong with a description, its place, and for an unknown word the nearest."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        return f"{'.'.join(place)}: {first['msg'].removeprefix('Value error, ')}"
+    model = next((parts[part] for part in reversed(place[:-1]) if part in parts), whole)
+    words = [field.alias or name for name, field in model.model_fields.items()]
+    near = difflib.get_close_matches(place[-1], words, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose among {', '.join(words)}"
+    return f"{'.'.join(place)}: {place[-1]!r} is unknown: {hint}"
 
 
 def contract_mapping(

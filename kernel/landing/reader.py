@@ -9,6 +9,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -175,7 +176,9 @@ def _rows(text: io.TextIOWrapper, file: File, names: list[str], skipped: int, be
                 f"line {before + line} has {len(row)} fields and the header has {len(names)}:"
                 " check its quotes and delimiters"
             )
-            raw = dict(zip(names, map(clean, row), strict=False))
+            # What has no column keeps its place in the row, so that an export for repair loses nothing.
+            surplus = (f"field {number}" for number in range(len(names) + 1, len(row) + 1))
+            raw = dict(zip(chain(names, surplus), map(clean, row), strict=False))
             rejects.append(Reject(before + line, None, told, raw))
         if len(rows) + len(rejects) >= CHUNK_ROWS:
             yield _chunk(lines, rows, rejects, names)

@@ -41,6 +41,27 @@ REFUSED = (
     "create temp table refused (line bigint, field text, reason text, row_key text, row jsonb) on commit drop"
 )
 
+# Equal reasons are one, the line aside; the commonest first.
+REASONS = r"""
+select said, count(*) as count, (array_agg(line order by line))[1 : cast(:lines as int)] as lines
+from (select line, regexp_replace(reason, '^line \d+,? ', '') as said from refused) as told
+group by said
+order by count(*) desc, min(line)
+limit :count
+"""
+# Earlier rejects of rows that could not be identified: the line is what is left of them. It is the same row when
+# it comes from the very same content, or from the file that was made of it for repair.
+RESOLVE_WITHOUT_KEY = """
+update ops.rejected_rows set resolved_at = :now
+from incoming, ops.load_batches
+where rejected_rows.tenant_id = :tenant_id and rejected_rows.fact = :fact and rejected_rows.resolved_at is null
+    and rejected_rows.row_key is null and rejected_rows.line_number = incoming.line
+    and rejected_rows.file_name = :file_name
+    and load_batches.tenant_id = rejected_rows.tenant_id and load_batches.id = rejected_rows.batch_id
+    and load_batches.source_system = :source_system
+    and (load_batches.file_name <> :file_name or load_batches.file_sha256 = :digest)
+"""
+
 
 def row_id(tenant_id: UUID, fact: str, source_system: str, source_key: str) -> UUID:
     """The id of a row that is known by its source key; the same as the staging table computes."""

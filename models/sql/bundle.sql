@@ -223,12 +223,17 @@ where tenant_id = any(cast(:tenant_ids as uuid[]))
 order by tenant_id, subsystem, entity_type, entity_id, field
 
 -- live_actions --
--- What is proposed, under way or being observed: the kernel leaves those entities alone.
+-- What is proposed, under way or being observed, and what a person rejected lately: the kernel leaves it alone.
 select tenant_id, family, entity_type, entity_id, execution_status,
-    coalesce((attributes ->> 'daily_spend_change')::numeric, 0) as daily_spend_change
+    coalesce((attributes ->> 'daily_spend_change')::numeric, 0) as daily_spend_change,
+    case when execution_status = 'rejected' then coalesce(reason, '') else '' end as why
 from spine.optimization_actions
-where tenant_id = any(cast(:tenant_ids as uuid[])) and not execution_status = any(cast(:dead as text[]))
-order by tenant_id, family, entity_type, entity_id
+where tenant_id = any(cast(:tenant_ids as uuid[]))
+    and (
+        not execution_status = any(cast(:dead as text[]))
+        or (execution_status = 'rejected' and closed_at > :rejected_since and closed_at <= :at)
+    )
+order by tenant_id, family, entity_type, entity_id, created_at, id
 
 -- committed --
 -- What approved changes add to this month's spend.

@@ -26,9 +26,7 @@ def scale_best(situation: Situation) -> Iterator[Draft]:
         best = _best(situation, is_paid)
         if best is None:
             continue
-        room = situation.headroom
-        added = best.daily_budget * MAX_CHANGE if room is None else min(best.daily_budget * MAX_CHANGE, room)
-        added = added.quantize(CENT, ROUND_DOWN)
+        added = min(best.daily_budget * MAX_CHANGE, situation.headroom).quantize(CENT, ROUND_DOWN)
         if added >= best.daily_budget * LEAST_CHANGE:
             yield _more(situation, best, added, "scale_channel", "")
 
@@ -36,10 +34,9 @@ def scale_best(situation: Situation) -> Iterator[Draft]:
 def reallocate(situation: Situation) -> Iterator[Draft]:
     """From the worst channel to the best, when no new money may be added: two changes that stand together."""
     best, worst = _best(situation, True), next(iter(_dear(situation)), None)
-    room = situation.headroom
-    if best is None or worst is None or best.id == worst.id or room is None:
+    if best is None or worst is None or best.id == worst.id:
         return
-    if room >= best.daily_budget * LEAST_CHANGE:
+    if situation.headroom >= best.daily_budget * LEAST_CHANGE:
         return
     moved = min(best.daily_budget, worst.daily_budget) * MAX_CHANGE
     moved = moved.quantize(CENT, ROUND_DOWN)

@@ -6,15 +6,17 @@ import contextlib
 import threading
 from collections import Counter
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.actions import budget, configuration, dispatch, intents, matrix
+from kernel.actions import acknowledge, budget, configuration, dispatch, intents, lifecycle, matrix
 from kernel.actions.configuration import Denied, InDoubt, PostgresConfiguration, Transient
 from kernel.decisions import gates
+from kernel.decisions.contract import GateReading
 from kernel.errors import RefusedError
 from models.statements import statements
 from tests.fakes import measured
@@ -32,6 +34,7 @@ from tests.fakes.approved import (
     settings_of,
     writes,
 )
+from tests.integration.actions.proposals import ANA, people
 
 
 class Port:
@@ -156,6 +159,52 @@ def test_a_gate_that_closed_since_the_approval_aborts_with_its_sentence(engine, 
     assert (row.execution_status, row.reason) == ("aborted", "cash_constrained is triggered: it adds spend")
     assert one(engine, "select daily_budget from spine.spine_campaign_channels") == 100
     assert one(engine, "select count(*) from spine.action_intents") == 0
+
+
+def cash(state: str) -> GateReading:
+    return GateReading(
+        gate="cash_constrained", state=state, value=Decimal(7), threshold=Decimal(6), margin=Decimal(1),
+        metric_id="cash_runway_months", metric_date=NOW.date(), snapshot_id=None, why=f"runway is {state}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "status"),
+    [
+        ("clear", "clear", "observing"),
+        ("clear", "triggered", "awaiting_ack"),
+        ("clear", "unknown", "awaiting_ack"),
+        ("unknown", "triggered", "awaiting_ack"),
+        ("triggered", "triggered", "observing"),
+        ("triggered", "clear", "observing"),
+    ],
+)
+def test_an_approval_holds_while_no_gate_closed_since(engine, before, now, status):
+    of = company(engine)
+    protective = action(requires_acknowledgment=True, attributes={"window_days": 7})
+    (id_,) = approve(engine, of.id, protective, gate_states=lifecycle.seen([cash(before)]))
+    run(engine, gates_of=lambda *_: (cash(now),))
+    row = row_of(engine, id_)
+    assert (row.execution_status, row.acknowledged_hash is None) == (status, status == "awaiting_ack")
+    assert row.gate_states["cash_constrained"]["state"] == (now if status == "awaiting_ack" else before)
+    assert one(engine, "select count(*) from spine.action_intents") == (status == "observing")
+
+
+def test_what_was_approved_again_under_the_gates_of_now_is_applied(engine):
+    of = company(engine)
+    people(engine, of.id)
+    protective = action(requires_acknowledgment=True, attributes={"window_days": 7})
+    (id_,) = approve(engine, of.id, protective, gate_states=lifecycle.seen([cash("clear")]))
+    assert run(engine, gates_of=lambda *_: (cash("triggered"),)).withheld == 1
+    with engine.begin() as connection:
+        acknowledge.approve(connection, of.id, ANA, id_, row_of(engine, id_).payload_hash, NOW)
+    assert run(engine, gates_of=lambda *_: (cash("triggered"),)).applied == 1
+
+
+def test_a_free_action_needs_no_new_word_when_a_gate_closes_that_does_not_concern_it(engine):
+    of = company(engine)
+    approve(engine, of.id, action(attributes={"window_days": 7}))
+    assert run(engine, gates_of=lambda *_: (cash("triggered"),)).applied == 1
 
 
 @pytest.mark.parametrize("rule", [(matrix, "validate"), (budget, "reserve")])

@@ -10,9 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
+from kernel.actions import acknowledge
 from kernel.decisions import bundle, settings
 from kernel.decisions.contract import KernelError, KernelInput, Reading
 from kernel.errors import RefusedError
+from tests.fakes.approved import action
+from tests.integration.actions.proposals import ANA, people, store
 from tests.integration.decisions.world import (
     HEALTHY,
     LAST_DAY,
@@ -271,3 +274,16 @@ def test_a_tenant_decides_by_its_newest_weights(database: sa.Engine):
     found = load(database, own, other)
     assert found[own].config.weights_version == 3
     assert found[other].config.weights_version == 1
+
+
+@pytest.mark.parametrize(("days", "statuses"), [(13, ["rejected"]), (14, [])])
+def test_a_rejected_action_is_left_alone_for_a_fortnight(database: sa.Engine, days: int, statuses: list[str]):
+    tenant = add_tenant(database, "one")
+    people(database, tenant)
+    proposed_at = MORNING - timedelta(days=days)
+    (id_,) = store(database, tenant, action(requires_acknowledgment=True), at=proposed_at)
+    with database.begin() as connection:
+        acknowledge.reject(connection, tenant, ANA, id_, "too early", proposed_at)
+    live = given(database, tenant).live_actions
+    assert [action.execution_status for action in live] == statuses
+    assert [action.why for action in live] == ["too early"] * len(statuses)

@@ -61,6 +61,18 @@ def test_actions_stand_in_the_order_of_their_money():
     assert [action.priority_rank for action in decided(given(A)).actions] == list(range(1, 8))
 
 
+def test_what_a_person_rejected_is_not_proposed_again_and_the_trace_says_why():
+    rejected = live("max_touches", execution_status="rejected", why="the team is overloaded")
+    assert dropped(given(A, live=(rejected,)), "max_touches") == [
+        "a person rejected it lately: the team is overloaded"
+    ]
+
+
+def test_a_rejection_holds_back_nothing_else_on_that_channel():
+    rejected = live("cut_channel", "channel", str(PAID_SEARCH), execution_status="rejected", why="no")
+    assert dropped(given(A, live=(rejected,)), "scale_channel") == dropped(given(A), "scale_channel")
+
+
 def test_the_score_is_the_sum_of_its_terms():
     for candidate in decided(given(A)).trace:
         assert candidate.cfo_score == score(candidate.terms)

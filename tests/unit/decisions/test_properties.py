@@ -117,6 +117,11 @@ def test_no_action_ever_breaks_a_guardrail(asked: KernelInput):
     output = decided(asked)
     rails = asked.guardrails
     added = sum((a.attributes.daily_spend_change for a in output.actions), Decimal(0))
+    more = sum((max(a.attributes.daily_spend_change, Decimal(0)) for a in output.actions), Decimal(0))
+    moved = sum(
+        (a.attributes.daily_spend_change for a in output.actions if a.family == "take_budget"), Decimal(0)
+    )
+    assert more + moved <= sum(c.daily_budget for c in asked.channels) * Decimal("0.15")
     if rails.max_daily_spend is not None and added > 0:
         assert sum(c.daily_budget for c in asked.channels) + added <= rails.max_daily_spend
     if rails.monthly_budget_cap is not None:
