@@ -150,10 +150,57 @@ def backtest(
     names = _slugs()
     with ui.connection() as connection:
         ids = _ids(tenant) or [row.tenant_id for row in metrics.tenants_with_metrics(connection)]
-    with ui.spinner(f"Replaying {first:%Y-%m-%d} to {last:%Y-%m-%d}", silent=as_json):
-        replayed = list(shadow.backtest(ui.connect(), ids, first.date(), last.date()))
+    replayed = []
+    with ui.progress(as_json) as progress:
+        task = progress.add_task("Replaying", total=((last - first).days + 1) * len(ids))
+        for item in shadow.backtest(ui.connect(), ids, first.date(), last.date()):
+            replayed.append(item)
+            progress.advance(task)
     rows = [_day(item, names) for item in replayed] if days else _summaries(replayed, names)
+    with ui.connection() as connection:
+        promises = [_promise(row, names) for row in shadow.foreseen(connection, replayed)]
+    if as_json:
+        ui.emit({"days" if days else "tenants": rows, "families": promises}, as_json)
+        return
     ui.emit(rows, as_json, title="Backtest")
+    ui.emit(promises, as_json, title="What was promised, and what the metric did by itself (mean %)")
+
+
+@app.command()
+def reliability(tenant: Tenants = None, as_json: ui.Json = False) -> None:
+    """What measured actions promised against what came of them, by family.
+
+    A miss of 1 is as large as was claimed, one of 2 twice as large.
+    """
+    from kernel.decisions import calibration
+
+    ids = _ids(tenant)
+    with ui.connection() as connection:
+        found = calibration.reliability(calibration.outcomes(connection, ids))
+    rows = [
+        {
+            "family": row.family,
+            "results": row.results,
+            "promised_pct": round(row.predicted_pct, 2),
+            "realised_pct": round(row.realised_pct, 2),
+            "miss": round(row.miss, 2),
+        }
+        for row in found
+    ]
+    if not rows and not as_json:
+        ui.fail("nothing was measured yet: an action is measured when its window has closed")
+    ui.emit(rows, as_json, title="Promised and realised")
+
+
+def _promise(row: Any, names: dict[UUID, str]) -> dict[str, Any]:
+    return {
+        "tenant": names[row.tenant_id],
+        "family": row.family,
+        "proposals": row.proposals,
+        "measured": row.measured,
+        "predicted_pct": None if row.predicted_pct is None else round(row.predicted_pct, 2),
+        "realised_pct": None if row.realised_pct is None else round(row.realised_pct, 2),
+    }
 
 
 def _day(item: Any, names: dict[UUID, str]) -> dict[str, Any]:

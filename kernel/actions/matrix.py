@@ -41,11 +41,13 @@ _SETTING = ("tenant", "segment", "sequence", "campaign", "channel")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What values are held against. `facts` may have budget_spent (amount), queues and templates (ids)."""
+    """What values are held against. `facts` may have budget_spent (amount), queues and templates (ids); `current` is
+    the value that would be replaced."""
 
     guardrails: Guardrails
     today: date
     facts: Mapping[str, Any]
+    current: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,10 @@ def _is_run_status(value: JsonValue, held: Held) -> bool:
 
 def _is_daily_budget(value: JsonValue, held: Held) -> bool:
     amount, most = number(value), held.guardrails.max_daily_spend
-    return amount is not None and amount > 0 and (most is None or amount <= most)
+    if amount is None or amount <= 0:
+        return False
+    # A budget above the cap may come down in steps.
+    return most is None or amount <= most or amount < (number(held.current) or 0)
 
 
 def _covers_spent(value: JsonValue, held: Held) -> bool:
@@ -131,7 +136,7 @@ def _is_number(value: JsonValue) -> bool:
 FIELDS: Mapping[Subsystem, Mapping[str, Field]] = {
     "campaigns": {
         "budget_daily": Field(
-            "an amount above 0 and at most max_daily_spend", _is_daily_budget, ("scale", "experiment"), ("channel",)
+            "an amount above 0 and at most max_daily_spend, or less than it is", _is_daily_budget, ("scale", "experiment"), ("channel",)
         ),
         "budget_total": Field(
             "an amount above 0 and at least what is already spent", _covers_spent, ("scale",), ("campaign",),
@@ -201,7 +206,7 @@ def validate(action: Action, guardrails: Guardrails, *, today: date, facts: Mapp
         raise RefusedError(
             f"{name} must be {field.rule}, and what there is is not known: set {field.needs} first"
         )
-    if not field.holds(change.new_value, Held(guardrails, today, facts)):
+    if not field.holds(change.new_value, Held(guardrails, today, facts, change.current_value)):
         raise RefusedError(f"{name} must be {field.rule}, not {change.new_value!r}")
 
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from kernel import tenancy
 from kernel.actions import lifecycle
-from kernel.decisions import bundle
+from kernel.decisions import bundle, calibration
 from kernel.decisions.contract import (
     MAX_TRIGGER_AGE,
     KernelError,
@@ -108,6 +108,9 @@ def run(
     """
     order = Order(clock(), clock, decide, mode, min_separation)
     asked = _asked(engine, tenant_ids, trigger, order.at)
+    weekly = [tenant_id for tenant_id, asking in asked.items() if asking.source == bundle.WEEKLY]
+    if weekly:
+        calibration.recalibrate(engine, weekly, order.at)
     fates: list[TenantCycle] = []
     actions = 0
     for tenant_id, given, weights in _inputs(engine, asked, order.at, as_of or order.at.date(), results):

@@ -153,6 +153,25 @@ select * from (
 where place <= :limit
 order by tenant_id, place
 
+-- predictions --
+-- What measured actions had promised of their target metric and what came of it, in percent of the baseline.
+select actions.tenant_id, actions.family, cycles.weights_version,
+    (actions.payload #>> '{expected_impact,magnitude_pct}')::numeric as predicted_pct,
+    (actions.payload #>> '{expected_impact,confidence}')::numeric as confidence,
+    (results.metadata ->> 'effect_pct')::numeric as realised_pct,
+    (results.metadata ->> 'effect_stderr_pct')::numeric as realised_stderr_pct
+from spine.optimization_actions as actions
+inner join spine.optimization_cycles as cycles
+    on cycles.tenant_id = actions.tenant_id and cycles.id = actions.optimization_cycle_id
+inner join spine.optimization_action_results as results
+    on results.tenant_id = actions.tenant_id and results.optimization_action_id = actions.id
+    and results.metric_id = actions.target_metric
+where (cast(:tenant_ids as uuid[]) is null or actions.tenant_id = any(:tenant_ids))
+    and actions.execution_status = 'closed' and results.metadata ->> 'effect_pct' is not null
+    and (actions.payload #>> '{expected_impact,confidence}')::numeric > 0
+    and (results.metadata ->> 'effect_stderr_pct')::numeric + abs((actions.payload #>> '{expected_impact,magnitude_pct}')::numeric) > 0
+order by actions.closed_at, actions.id
+
 -- withdraw_ticket --
 -- What a person was asked to do need not be done any more.
 update spine.action_tickets set status = 'done' where tenant_id = :tenant_id and idempotency_key = :key

@@ -33,20 +33,35 @@ def results() -> dg.AssetsDefinition:
     )
     def measure_results(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from kernel.actions import abort, observe
+        from kernel.decisions import calibration
 
         breached = abort.check(engine(), _now)
         report = observe.close_due(engine(), _now)
         context.log.info(f"{breached}; {report}")
+        with engine().begin() as connection:
+            tenancy.service(connection)
+            families = calibration.reliability(calibration.outcomes(connection))
         return dg.MaterializeResult(
             metadata={
                 "closed": len(report.closed),
                 "left_open": report.left_open,
                 "failed": len(report.failed),
                 "to_revert": len(breached.breaches),
+                "promised_and_realised": dg.MetadataValue.md(_table(families)),
             }
         )
 
     return measure_results
+
+
+def _table(families) -> str:
+    lines = ["| family | results | promised % | realised % | miss |", "|---|---|---|---|---|"]
+    for found in families:
+        lines.append(
+            f"| {found.family} | {found.results} | {found.predicted_pct:.1f} | {found.realised_pct:.1f}"
+            f" | {found.miss:.2f} |"
+        )
+    return "\n".join(lines) if families else "Nothing was measured yet."
 
 
 @dg.op(description="Settles what a lost worker left in doubt, then carries out what is approved.")

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from kernel import tenancy
 from kernel.decisions import shadow
 from tests.integration.decisions.world import HEALTHY, LAST_DAY, action, add_tenant, deciding, rows, write_day
 
@@ -39,3 +40,34 @@ def test_a_day_that_cannot_be_decided_says_why_and_the_others_go_on(database: sa
         shadow.backtest(database, [tenant], LAST_DAY - timedelta(days=3), LAST_DAY, decide=deciding())
     )
     assert [item.why.split(":")[0] for item in found] == ["INSUFFICIENT_DATA", "INSUFFICIENT_DATA", "", ""]
+
+
+def promise(**more):
+    impact = {"metric_id": "payback_months", "direction": "decrease", "magnitude_pct": 8, "confidence": "0.5"}
+    return action(
+        target_metric="payback_months", target_direction="decrease", expected_impact=impact,
+        expected_observation_window_days=4, **more,
+    )  # fmt: skip
+
+
+def test_promises_are_held_against_what_the_metric_did_by_itself(database: sa.Engine):
+    tenant = add_tenant(database, "one", HEALTHY | {"payback_months": 10}, last=LAST_DAY - timedelta(days=5))
+    for number in range(5):
+        write_day(database, tenant, LAST_DAY - timedelta(days=number), HEALTHY | {"payback_months": 9})
+    decided_on = LAST_DAY - timedelta(days=5)
+    replayed = list(shadow.backtest(database, [tenant], decided_on, decided_on, decide=deciding(promise())))
+    with database.begin() as connection:
+        tenancy.service(connection)
+        (found,) = shadow.foreseen(connection, replayed)
+    # From ten months to nine is a tenth in the intended direction.
+    assert (found.proposals, found.measured, found.predicted_pct, found.realised_pct) == (1, 1, 8, 10)
+
+
+def test_a_promise_whose_window_is_not_over_is_not_held_against_anything(database: sa.Engine):
+    tenant = add_tenant(database, "one")
+    decided_on = LAST_DAY - timedelta(days=4)
+    replayed = list(shadow.backtest(database, [tenant], decided_on, decided_on, decide=deciding(promise())))
+    with database.begin() as connection:
+        tenancy.service(connection)
+        (found,) = shadow.foreseen(connection, replayed)
+    assert (found.proposals, found.measured, found.realised_pct) == (1, 0, None)
