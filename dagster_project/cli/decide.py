@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -164,6 +165,31 @@ def backtest(
         return
     ui.emit(rows, as_json, title="Backtest")
     ui.emit(promises, as_json, title="What was promised, and what the metric did by itself (mean %)")
+
+
+@app.command()
+def digest(
+    week: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="A day of the week to tell.")],
+    as_user: Annotated[
+        UUID | None, typer.Option("--as", help="Only what this user may see; without, all and the portfolio.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Write the pages there instead of printing the text.")
+    ] = None,
+) -> None:
+    """The week for the CFO: economics by tenant, gates, and what each action came to."""
+    from kernel import tenancy
+    from kernel.decisions import digest as weekly
+    from kernel.decisions import digest_pages
+
+    with ui.connection() as connection:
+        tenancy.service(connection)
+        found = weekly.build(connection, week.date(), platform=as_user is None, user_id=as_user)
+    if folder is None:
+        typer.echo(digest_pages.render_text(found), nl=False)
+        return
+    for path in digest_pages.write_files(found, folder):
+        ui.step("Wrote", path)
 
 
 @app.command()

@@ -106,14 +106,16 @@ def digest() -> dg.AssetsDefinition:
         description="The week for the CFO: economics by tenant, gates, and what each action came to.",
     )
     def write_digest() -> dg.MaterializeResult:
-        from kernel.decisions import digest
+        from kernel.decisions import digest, digest_pages
 
         with engine().begin() as connection:
             tenancy.service(connection)
             found = digest.build(connection, _now().date() - timedelta(days=7), platform=True)
-        page, text = digest.write_files(found, settings().home / "digests")
+        page, text, *_ = written = digest_pages.write_files(found, settings().home / "digests")
         told = dg.MetadataValue.md(f"```\n{text.read_text(encoding='utf-8')}\n```")
-        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(page), "digest": told})
+        return dg.MaterializeResult(
+            metadata={"page": dg.MetadataValue.path(page), "files": len(written), "digest": told}
+        )
 
     return write_digest
 

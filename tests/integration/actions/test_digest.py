@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.decisions import digest
+from kernel.decisions import digest, digest_pages
 from kernel.errors import RefusedError
 from models.actions import user_tenants
 from models.decisions import optimization_action_results, optimization_cycles
@@ -120,7 +120,7 @@ def test_an_old_value_is_shown_with_its_date_and_without_a_change(world: sa.Engi
     found = line(build(world).tenants[0], "cac_blended")
     assert (found.value, found.date, found.week_change) == (2400, MONDAY - timedelta(days=1), None)
     assert found.stale == "as of 2026-05-03"
-    assert "STALE: as of 2026-05-03" in digest.render_text(build(world))
+    assert "STALE: as of 2026-05-03" in digest_pages.render_text(build(world))
 
 
 def test_a_value_that_went_missing_within_the_week_is_marked(world: sa.Engine) -> None:
@@ -147,7 +147,7 @@ def test_every_closed_action_counts_by_its_economics_whatever_its_target(world: 
     assert found.verdicts == {"improved": 1, "hurt": 2, "neutral": 1, "inconclusive": 1}
     assert found.reverted == 1
     assert len(found.actions) == 6
-    assert "More actions hurt the economics than improved them." in digest.render_text(build(world))
+    assert "More actions hurt the economics than improved them." in digest_pages.render_text(build(world))
 
 
 def test_an_action_is_told_with_before_and_after_and_who_approved_it(world: sa.Engine) -> None:
@@ -158,7 +158,7 @@ def test_an_action_is_told_with_before_and_after_and_who_approved_it(world: sa.E
     assert {told.approved_by for told in found.actions} == {"Ada Lovelace", "no approval needed"}
     assert (found.actions[0].before, found.actions[0].after) == (10, 14)
     assert "opps_created 10.00 → 14.00; target improved, economics improved; approved by Ada Lovelace" in (
-        digest.render_text(build(world))
+        digest_pages.render_text(build(world))
     )
 
 
@@ -205,7 +205,7 @@ def test_a_user_sees_the_own_tenants_and_no_portfolio(world: sa.Engine) -> None:
     found = build(world, platform=False, user_id=user)
     assert [told.slug for told in found.tenants] == ["mine"]
     assert found.portfolio is None
-    assert "Portfolio" not in digest.render_html(found)
+    assert "Portfolio" not in digest_pages.render_html(found)
     with pytest.raises(RefusedError, match=str(other)):
         build(world, platform=False, user_id=user, tenant_ids=[mine, other])
     with pytest.raises(RefusedError, match="name the user"):
@@ -228,7 +228,7 @@ def test_a_tenant_named_script_is_a_name_and_no_script(world: sa.Engine, tmp_pat
         world, tenant_id, "improved", hypothesis='<img src="x" onerror="y">',
         acknowledged_by=member(world, tenant_id, "<b>Bob</b>"),
     )  # fmt: skip
-    page, text = digest.write_files(build(world), tmp_path / "out")
+    page, text, *_ = digest_pages.write_files(build(world), tmp_path / "out")
     parser = _Tags()
     parser.feed(page.read_text(encoding="utf-8"))
     assert not {"script", "img", "b", "link", "iframe"} & set(parser.tags)
@@ -239,15 +239,38 @@ def test_a_tenant_named_script_is_a_name_and_no_script(world: sa.Engine, tmp_pat
 
 def test_the_page_needs_nothing_else_and_is_written_over(world: sa.Engine, tmp_path: Path) -> None:
     tenant(world, "t")
-    first = digest.write_files(build(world), tmp_path)
-    assert [path.name for path in first] == ["digest-2026-W19.html", "digest-2026-W19.txt"]
-    assert digest.write_files(build(world), tmp_path) == first
+    first = digest_pages.write_files(build(world), tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in first] == [
+        f"{folder}/digest-2026-W19.{ending}"
+        for folder in ("portfolio", "tenants/t")
+        for ending in ("html", "txt")
+    ]
+    assert digest_pages.write_files(build(world), tmp_path) == first
     page = first[0].read_text(encoding="utf-8")
     assert "http" not in page
     assert "src=" not in page
     assert "USD 2,400" in page
 
 
+def test_a_tenants_pages_hold_nothing_of_another(world: sa.Engine, tmp_path: Path) -> None:
+    tenant(world, "one", name="Lemon")
+    tenant(world, "two", name="Mango")
+    written = {
+        str(path.relative_to(tmp_path)): path for path in digest_pages.write_files(build(world), tmp_path)
+    }
+    for ending in ("html", "txt"):
+        told = written[f"tenants/one/digest-2026-W19.{ending}"].read_text(encoding="utf-8")
+        assert "Lemon" in told
+        assert "Mango" not in told
+        assert "Portfolio" not in told
+
+
+def test_a_users_digest_writes_no_portfolio(world: sa.Engine, tmp_path: Path) -> None:
+    user = member(world, tenant(world, "mine"))
+    written = digest_pages.write_files(build(world, platform=False, user_id=user), tmp_path)
+    assert {path.parent.name for path in written} == {"mine"}
+
+
 def test_a_week_without_tenants_says_so(world: sa.Engine) -> None:
-    assert "No tenant is switched on." in digest.render_text(build(world))
-    assert "No tenant is switched on." in digest.render_html(build(world))
+    assert "No tenant is switched on." in digest_pages.render_text(build(world))
+    assert "No tenant is switched on." in digest_pages.render_html(build(world))
