@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-import yaml
 
 from bench.measure import run
 from kernel import tenancy
-from models import address, migrate, rls, server
+from kernel.warehouse import snapshots
+from models import address, migrate, server
 
 _DBT = Path(__file__).resolve().parent.parent / "dbt"
 LAST_DAY = date(2026, 6, 30)
@@ -95,25 +95,6 @@ def _copy(running: server.Server, size: int) -> str:
     return running.url(name)
 
 
-def create_snapshots(connection: sa.Connection) -> None:
-    """The table of snapshots as its contract states it, for a database that dbt never saw."""
-    with (_DBT / "models" / "marts" / "_marts__models.yml").open(encoding="utf-8") as file:
-        model = next(
-            found for found in yaml.safe_load(file)["models"] if found["name"] == "metric_snapshots_daily"
-        )
-    columns = ", ".join(
-        f"{column['name']} {column['data_type']}"
-        + (" not null" if {"type": "not_null"} in column.get("constraints", []) else "")
-        for column in model["columns"]
-    )
-    key = next(rule["columns"] for rule in model["constraints"] if rule["type"] == "primary_key")
-    table = "analytics.metric_snapshots_daily"
-    connection.execute(sa.text(f"create table {table} ({columns}, primary key ({', '.join(key)}))"))
-    connection.execute(sa.text(f"create index on {table} (tenant_id, metric_id, date)"))
-    for statement in rls.protect(table):
-        connection.execute(sa.text(statement))
-
-
 def populate(engine: sa.Engine, tenants: int) -> None:
     """`tenants` companies with 35 days of every metric, two campaigns of two channels each, and their spend."""
     with (_DBT / "seeds" / "metric_definitions.csv").open(encoding="utf-8", newline="") as file:
@@ -127,7 +108,7 @@ def populate(engine: sa.Engine, tenants: int) -> None:
         for number, profile in enumerate(PROFILES)
     ]
     with engine.begin() as connection:
-        create_snapshots(connection)
+        snapshots.create(connection)
         tenancy.service(connection)
         connection.execute(sa.text(_TENANTS), {"tenants": tenants})
         for profile in values:

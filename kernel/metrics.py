@@ -16,6 +16,8 @@ from kernel.errors import RefusedError
 from kernel.landing.contracts import FACTS
 from models.statements import statements
 
+_SHOWN_KEYS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
@@ -103,18 +105,40 @@ def history(
     last: date,
     dimension_key: str = "",
 ) -> pd.DataFrame:
-    """One row per day: date, value, value_status, numerator, denominator, sample_size, is_final, computed_at."""
+    """One row per day: date, value, value_status, numerator, denominator, sample_size, is_final, computed_at.
+
+    Raises RefusedError for a dimension key that the tenant's rows of the metric never had, naming those there are.
+    """
+    metric_id = resolve(connection, metric_id)
+    _refuse_unknown_dimension(connection, tenant_id, metric_id, dimension_key)
     found = connection.execute(
         _sql("history"),
         {
             "tenant_id": tenant_id,
-            "metric_id": resolve(connection, metric_id),
+            "metric_id": metric_id,
             "first": first,
             "last": last,
             "dimension_key": dimension_key,
         },
     )
     return pd.DataFrame([dict(row._mapping) for row in found])
+
+
+def _refuse_unknown_dimension(connection: sa.Connection, tenant_id: UUID, metric_id: str, asked: str) -> None:
+    key = sa.column("dimension_key")
+    known = (
+        sa.select(key)
+        .distinct()
+        .select_from(sa.table("metric_snapshots_daily", schema="analytics"))
+        .where(sa.column("tenant_id") == tenant_id, sa.column("metric_id") == metric_id, key != "")
+    )
+    if not asked or asked in (names := sorted(connection.execute(known).scalars())):
+        return
+    shown = ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")
+    raise RefusedError(
+        f"{metric_id} has no dimension {asked!r}: "
+        + (f"choose among {shown}" if names else "it has its total only")
+    )
 
 
 def by_tenant(connection: sa.Connection, metric_id: str, first: date, last: date) -> dict[str, pd.Series]:

@@ -135,6 +135,10 @@ action_tickets = table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     one_of("status", words.TICKET_STATUSES, default="open", nullable=False),
+    # Who closed it, when, and what was done about it.
+    sa.Column("resolved_by", sa.Text),
+    sa.Column("resolved_at", Timestamp),
+    sa.Column("resolution", sa.Text),
     created_at(),
     sa.UniqueConstraint("tenant_id", "idempotency_key"),
 )

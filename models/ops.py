@@ -51,8 +51,9 @@ rejected_rows = table(
     # The identity the row would have had, by which a later load of its repaired version is recognised.
     sa.Column("row_key", sa.Text),
     sa.Column("rejected_at", Timestamp, nullable=False),
-    # Set when a later load accepts the row.
+    # Set when a later load accepts the row, or a person drops it.
     sa.Column("resolved_at", Timestamp),
+    sa.Column("resolved_by", sa.Text),
     sa.ForeignKeyConstraint(
         ["tenant_id", "batch_id"], ["ops.load_batches.tenant_id", "ops.load_batches.id"], ondelete="CASCADE"
     ),

@@ -38,7 +38,16 @@ CHAIN = (
     ("paid", "metrics_paid"),
     ("metrics", "metric_snapshots_daily"),
 )
+# From the numbers to what came of acting on them.
+LOOP = (
+    ("metrics", "metric_snapshots_daily"),
+    ("decisions", "results"),
+    ("decisions", "cycles"),
+    ("decisions", "actions"),
+    ("decisions", "digest"),
+)
 LANDED, SNAPSHOTS = "landing/revenue_events", "analytics/metric_snapshots_daily"
+ACTIONS = "decisions/actions"
 TREND = "gross_margin_pct"  # of comparable size for every tenant
 
 _GROUPS = """
@@ -165,18 +174,31 @@ def shows(label: str, name: str) -> bool:
 
 def lineage(window: Browser, url: str) -> None:
     """The graph from a landed file to the metric snapshots, by way of the groups of the chain."""
-    groups = list(dict.fromkeys(group for group, _ in CHAIN))
-    among = " or ".join(f'group:"{group}"' for group in groups)
+    among = " or ".join(f'group:"{group}"' for group in _groups_of(CHAIN))
     # What lies between the two ends, so nothing is there at all when no way leads from one to the other.
     # Coverage is left out: it feeds every metric, and its edges would cross the picture.
     query = f'key:"{LANDED}"+ and +key:"{SNAPSHOTS}" and ({among}) and not key:"*_coverage"'
     window.resize(1600, 480)
+    _graph(window, url, query, CHAIN)
+
+
+def decisions(window: Browser, url: str) -> None:
+    """The graph from the metric snapshots by way of results, cycles and actions to the digest."""
+    window.resize(1600, 560)
+    _graph(window, url, f'key:"{SNAPSHOTS}" or group:"decisions"', LOOP)
+
+
+def _graph(window: Browser, url: str, query: str, chain: Sequence[tuple[str, str]]) -> None:
     window.open(f"{url}/asset-groups~{quote(query, safe='')}")
-    _await(lambda: _missing_groups(window, groups), "the lineage graph")
+    _await(lambda: _missing_groups(window, _groups_of(chain)), "the lineage graph")
     # In this order, since the graph is fitted to the room there is when its groups are opened.
     window.run(_FOLD_SIDE_BARS)
     window.run(_EXPAND_ALL_GROUPS)
-    _await(lambda: _missing_in_chain(window), "the lineage graph")
+    _await(lambda: _missing_in_chain(window, chain), "the lineage graph")
+
+
+def _groups_of(chain: Sequence[tuple[str, str]]) -> list[str]:
+    return list(dict.fromkeys(group for group, _ in chain))
 
 
 def _missing_groups(window: Browser, groups: Sequence[str]) -> list[str]:
@@ -184,11 +206,11 @@ def _missing_groups(window: Browser, groups: Sequence[str]) -> list[str]:
     return [f"group {group}" for group in groups if group not in drawn]
 
 
-def _missing_in_chain(window: Browser) -> list[str]:
+def _missing_in_chain(window: Browser, chain: Sequence[tuple[str, str]]) -> list[str]:
     """What of the chain is not visible in its group, or not right of what it is computed from."""
     boxes = {group["name"]: group for group in window.run(_GROUPS)}
     nodes, missing, left = window.run(_NODES), [], float("-inf")
-    for group, name in CHAIN:
+    for group, name in chain:
         found = [
             node["x"]
             for node in nodes
@@ -197,7 +219,7 @@ def _missing_in_chain(window: Browser) -> list[str]:
         if not found or min(found) <= left:
             missing.append(f"{name} in {group}")
         left = min(found, default=left)
-    return missing if missing or window.run(_EDGES) >= len(CHAIN) - 1 else ["the edges"]
+    return missing if missing or window.run(_EDGES) >= len(chain) - 1 else ["the edges"]
 
 
 def _within(node: Mapping[str, Any], box: Mapping[str, Any] | None) -> bool:
@@ -221,19 +243,27 @@ def trends(window: Browser, url: str) -> None:
     _await(lambda: [] if window.run(_PICTURE_LOADED, TREND) else [f"the chart of {TREND}"], "the dialog")
 
 
+def today(window: Browser, url: str) -> None:
+    """What today's cycles propose, from the last event of the actions."""
+    window.resize(1600, 640)
+    window.open(f"{url}/assets/{ACTIONS}?view=events")
+    _await(lambda: _missing_text(window, ["today", "Show Markdown"]), "the last event of the actions")
+    window.run(_SHOW_MARKDOWN, "today")
+    # Without the table's head there is only a sentence that nothing was proposed.
+    _await(lambda: _missing_text(window, ["tenant", "action", "awaiting_ack"]), "the dialog")
+
+
 def _missing_text(window: Browser, expected: Sequence[str]) -> list[str]:
     text = window.run("return document.body.innerText")
     return [part for part in expected if part not in text]
 
 
-PICTURES = {"lineage": lineage, "asset": asset, "trends": trends}
+PICTURES = {"lineage": lineage, "asset": asset, "trends": trends, "decisions": decisions, "today": today}
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "pictures", nargs="*", metavar="picture", help=f"{' or '.join(PICTURES)}; both if none"
-    )
+    parser.add_argument("pictures", nargs="*", metavar="picture", help=f"{', '.join(PICTURES)}; all if none")
     parser.add_argument("--url", default="http://127.0.0.1:3000", help="where the UI is")
     parser.add_argument("--into", type=Path, default=IMAGES, help="the folder the pictures go to")
     asked = parser.parse_args(arguments)

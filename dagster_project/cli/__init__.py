@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(demo.up)
 app.command()(load.load)
+app.command()(load.loads)
 app.command()(load.rejected)
 app.add_typer(decide.app, name="decide")
 app.add_typer(actions.app, name="actions")

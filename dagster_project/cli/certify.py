@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -44,3 +45,68 @@ def specs(
     ui.emit({"written" if write else "out_of_date": changed}, as_json)
     if changed and not write:
         ui.fail("specifications are out of date: run revenue-os certify specs --write")
+
+
+@app.command()
+def prct(
+    evidence: Annotated[Path | None, typer.Option(help="Write the proof to this file.")] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """The pre-rollout certainty test, on a database of its own; fails when one check fails."""
+    from datetime import UTC, datetime
+
+    from dagster_project import database
+    from dagster_project.settings import REPOSITORY
+    from quality.certification.prct import evidence as proof
+    from quality.certification.prct import run as certification
+
+    with certification.scratch(database.url()) as engine:
+        report = certification.run(engine, REPOSITORY, clock=lambda: datetime.now(UTC), on_scenario=_tell)
+    content = proof.of(report)
+    if evidence:
+        proof.write(content, evidence)
+        ui.step("Evidence", f"{evidence}, sha256 {content['sha256'][:12]}")
+    if as_json:
+        ui.emit(content, as_json)
+    else:
+        rows = [{"check": check.id, "what": check.what, "passed": check.passed} for check in report.checks]
+        ui.emit(rows, as_json, title="Pre-rollout certainty test")
+    failed = [check for check in report.checks if not check.passed]
+    for check in failed:
+        typer.echo(
+            f"\n{check.id}: {check.what}\n  expected {check.expected}\n  found    {check.found}", err=True
+        )
+    if failed:
+        ui.fail(f"{len(failed)} of {len(report.checks)} checks failed: nothing may be rolled out")
+    if not as_json:
+        typer.echo(f"All {len(report.checks)} checks passed.")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Evidence that certify prct wrote.")], as_json: ui.Json = False
+) -> None:
+    """Whether a proof is as it was written, what it says, and whether it speaks of the components as they are."""
+    from dagster_project.settings import REPOSITORY
+    from quality.certification import freeze as frozen
+    from quality.certification.prct import evidence as proof
+
+    content = proof.verify(file)
+    now = {state.component.name: state.digest for state in frozen.states(REPOSITORY)}
+    then = {name: component["sha256"] for name, component in content["components"].items()}
+    told = {
+        "verdict": content["verdict"],
+        "checks": len(content["checks"]),
+        "failed": [check["id"] for check in content["checks"] if not check["passed"]],
+        "started_at": content["started_at"],
+        "sha256": content["sha256"],
+        "changed_since": sorted(name for name in now if then.get(name) != now[name]),
+    }
+    ui.emit(told, as_json)
+    if told["verdict"] != "passed":
+        ui.fail("the evidence is intact and says that the certification failed: nothing may be rolled out")
+
+
+def _tell(scenario: str, checks: Any) -> None:
+    failed = sum(not check.passed for check in checks)
+    ui.step(f"{scenario:<10}", f"{len(checks)} checks" + (f", {failed} failed" if failed else ""))

@@ -70,7 +70,28 @@ def config(
             tenancy.set_config(
                 connection, found.id, values, author=author, reason=reason, valid_from=datetime.now(UTC)
             )
-    ui.emit(tenancy.parsed_config(values).model_dump(), as_json, title=f"Configuration of {found.name}")
+            _warn_of_restatement({_pair(item)[0] for item in change}, found.slug)
+    told = tenancy.parsed_config(values)
+    if as_json:
+        ui.emit(told.model_dump(), as_json)
+        return
+    rows = [
+        {"field": name, "value": value, "from": "set" if name in told.model_fields_set else "default"}
+        for name, value in told.model_dump().items()
+    ]
+    ui.emit(rows, as_json, title=f"Configuration of {found.name}")
+
+
+def _warn_of_restatement(changed: set[str], slug: str) -> None:
+    """These fields are read from the newest version, so that the past is computed by them too."""
+    restating = {"reporting_currency", "time_zone", "fiscal_year_start_month", "bookings_basis"} & changed
+    if restating:
+        also = ", and amounts of every day are converted anew" if "reporting_currency" in restating else ""
+        ui.step(
+            "Warning",
+            f"{', '.join(sorted(restating))} counts for the past too{also}: compute the whole history again with"
+            f" revenue-os metrics backfill --tenant {slug} --from FIRST --to LAST",
+        )
 
 
 Who = Annotated[str, typer.Option("--as", help="Who does it; kept for good.")]

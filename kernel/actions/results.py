@@ -185,9 +185,17 @@ def recent(
                 effect_stderr_pct=told.get("effect_stderr_pct"),
                 economics="hurt" if row.was_taken_back else told["economics"]["outcome"],
                 weight=1 if row.was_taken_back else told["weight"],
+                economics_weight=1
+                if row.was_taken_back
+                else _share(told["economics"].get("confounded_by", ())),
             )
         )
     return {tenant_id: tuple(results) for tenant_id, results in found.items()}
+
+
+def _share(others: Sequence[str]) -> Decimal:
+    """The part of one among as many that were in force."""
+    return rounded(1 / (1 + len(others)))
 
 
 def t_quantile(probability: float, df: float) -> float:

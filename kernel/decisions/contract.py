@@ -178,7 +178,9 @@ class ActionResult(_Record):
     effect_pct: Decimal | None = None  # in the intended direction, of the baseline
     effect_stderr_pct: Decimal | None = Field(None, ge=0)
     economics: Literal["improved", "hurt", "neutral", "inconclusive"] = "inconclusive"
-    weight: Decimal = Field(Decimal(1), ge=0, le=1)  # below 1 when other actions share the credit
+    # Below 1 when other actions share the credit, of the target metric and of the economics.
+    weight: Decimal = Field(Decimal(1), ge=0, le=1)
+    economics_weight: Decimal = Field(Decimal(1), ge=0, le=1)
 
 
 class LiveAction(_Record):

@@ -59,12 +59,13 @@ def posterior(
 def hurts_economics(family: str, results: Sequence[ActionResult], weights: Weights, clock: datetime) -> bool:
     """Whether the family is kept out because of what it did to payback, CAC, margin and revenue per head.
 
-    A verdict is only given beyond noise, so one harm with full credit is enough; it holds for a half-life.
+    A verdict is only given beyond noise, so one harm of its own is enough, and it holds for a half-life; one that other
+    actions share has to come again.
     """
     sign = {"hurt": 1, "improved": -1}
     balance = sum(
         (
-            sign[result.economics] * result.weight * faded(result, weights, clock)
+            sign[result.economics] * result.economics_weight * faded(result, weights, clock)
             for result in results
             if result.family == family and result.economics in sign and result.closed_at <= clock
         ),

@@ -23,7 +23,7 @@ from kernel.errors import RefusedError
 from kernel.landing import reader, upsert
 from kernel.landing.casting import Caster
 from kernel.landing.contracts import FACTS, Fact
-from kernel.landing.mapping import File, Mapping, Output, refuse_reversed
+from kernel.landing.mapping import REJECTED, File, Mapping, Output, refuse_reversed
 from kernel.landing.reader import Reject
 from kernel.tenancy import Tenant
 from models import rls
@@ -268,9 +268,12 @@ class Batch:
         given = "coalesce(ingested_at, :now)" if "ingested_at" in plan.present else ":now"
         self._do(known["watermark"].text.replace("{instant}", given), **fact)
         self._do(known["resolve"].text.replace("{row_key}", plan.row_key), **fact)
-        self._do(upsert.RESOLVE_WITHOUT_KEY, **fact, file_name=self.path.name, digest=self.digest)
+        # The name of an export is its own; any other is that of tomorrow's file too.
+        file = {"file_name": self.path.name, "is_export": REJECTED in self.path.name}
+        self._do(upsert.RESOLVE_WITHOUT_KEY, **fact, **file, digest=self.digest)
         if found:
             self._find_rows()
+        self._do(upsert.SUPERSEDE, **fact, **file)
         self._do(known["keep_rejects"], **fact, file_name=self.path.name)
 
     def _cover(self, plan: upsert.Plan) -> None:

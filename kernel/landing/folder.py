@@ -150,6 +150,20 @@ def load_pending(
     return FolderReport(facts, refused)
 
 
+def hindered(engine: sa.Engine, landing: Path) -> dict[str, str]:
+    """The pending files that cannot even be tried, with the reason: no such tenant, no valid mapping."""
+    found = {}
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        for file in pending(engine, landing):
+            try:
+                tenancy.find(connection, file.tenant)
+                _ = file.mapping
+            except RefusedError as error:
+                found[file.name] = str(error)
+    return found
+
+
 def apply_tenants(engine: sa.Engine, landing: Path) -> list[str]:
     """Creates the tenants that the folder describes and the database lacks; gives their slugs."""
     created = []

@@ -52,7 +52,7 @@ class LoadReport:
         for outcome in self.outcomes:
             files.setdefault(outcome.file, []).append(outcome)
         return {
-            name: f"none of its {sum(one.read for one in outcomes):,} rows was accepted, the first: "
+            name: f"none of its rows ({sum(one.read for one in outcomes):,}) was accepted, the first: "
             + next(one.rejects[0].reason for one in outcomes if one.rejects)
             for name, outcomes in files.items()
             if any(one.read for one in outcomes) and all(one.read == one.rejected for one in outcomes)

@@ -250,11 +250,15 @@ _PARTS: dict[str, type[BaseModel]] = {
 
 
 def told(error: ValidationError, whole: type[BaseModel], parts: dict[str, type[BaseModel]]) -> str:
-    """The first thing that is wrong with a description, its place, and for an unknown word the nearest."""
-    first = error.errors()[0]
+    """What is wrong with a description first of all, its place, and for an unknown word the nearest."""
+    # A word that is misspelt is missing too, and the misspelling is what has to be seen.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     if first["type"] != "extra_forbidden":
-        return f"{'.'.join(place)}: {first['msg'].removeprefix('Value error, ')}"
+        said = (
+            "is missing: add it" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        )
+        return f"{'.'.join(place)}: {said}"
     model = next((parts[part] for part in reversed(place[:-1]) if part in parts), whole)
     words = [field.alias or name for name, field in model.model_fields.items()]
     near = difflib.get_close_matches(place[-1], words, n=1)

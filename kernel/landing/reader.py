@@ -18,6 +18,7 @@ import pandas as pd
 from kernel.errors import RefusedError
 from kernel.landing.mapping import File
 
+SURPLUS = "beyond the header: "  # and the place: how the fields of a row that is too long are kept
 CHUNK_ROWS = 50_000
 _BLOCK_BYTES = 8 * 2**20
 _MAX_FIELD_CHARACTERS = 10_000_000
@@ -177,7 +178,7 @@ def _rows(text: io.TextIOWrapper, file: File, names: list[str], skipped: int, be
                 " check its quotes and delimiters"
             )
             # What has no column keeps its place in the row, so that an export for repair loses nothing.
-            surplus = (f"field {number}" for number in range(len(names) + 1, len(row) + 1))
+            surplus = (f"{SURPLUS}{number:03}" for number in range(len(names) + 1, len(row) + 1))
             raw = dict(zip(chain(names, surplus), map(clean, row), strict=False))
             rejects.append(Reject(before + line, None, told, raw))
         if len(rows) + len(rejects) >= CHUNK_ROWS:

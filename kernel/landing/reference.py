@@ -1,12 +1,17 @@
-"""Writes docs/reference/landing.md from the contracts: `python -m kernel.landing.reference`."""
+"""Writes the reference pages that are made from code: `python -m kernel.landing.reference`.
+
+They are docs/reference/landing.md, from the contracts, and docs/reference/shipped-mappings.md.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from kernel.landing import mapping
+from kernel.landing.casting import columns_read
 from kernel.landing.contracts import FACTS, Column, Fact
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "landing.md"
+_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 _INTRODUCTION = """\
 # Landing contracts
@@ -24,8 +29,13 @@ This page is made from `kernel/landing/contracts.py` by `python -m kernel.landin
 * **money** is a decimal number such as `1234.50`, exact to the last digit, never negative unless said; the type
   or reason gives the sign. An amount in another currency than the tenant reports in needs a rate of
   [fx_rates](#fx_rates) for its day, at most ten days older.
-* **key of** a fact is the `source_key` of a row of that fact from the same source system. It has to be loaded
-  before, or stand in the same folder.
+* **key of** a fact is the `source_key` of a row of that fact from the same source system, or from the one that
+  `--reference-source` names. It has to be loaded before, or stand in the same folder.
+* **`ingested_at`** is when the source handed the row over, not when the thing happened. Freshness is measured by
+  it: `data_freshness_hours` asks how long ago each source last handed something over. Left out, it is the time of
+  loading, so a file that waits for a week looks fresh on the day it is loaded.
+* What the words of choices and types mean, and which of them metrics count, stands in the
+  [vocabulary](vocabulary.md).
 * A row is **known by** the columns named so. When it comes again it replaces what is stored, and the version
   before is kept; when nothing differs, nothing changes. Left-out columns keep what is stored.
 """
@@ -66,5 +76,38 @@ def _lower(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:]
 
 
+_SHIPPED = """\
+# Shipped mappings
+
+What the mappings that come with the program read. A file is chosen by its name; of its columns only those listed
+here are read, and each of them has to be there. Where a customer names things its own way, as stages of deals are,
+copy the file from `kernel/landing/mappings/` to `mappings/` in the landing folder and edit it
+([mapping files](mapping.md)). This page is made from the files by `python -m kernel.landing.reference`.
+
+`hubspot`, `salesforce`, `stripe` and `google-ads` expect the tables that a Fivetran connector syncs, each written
+to a CSV file with a header line: `copy deal to 'deal_data.csv' csv header`. Another connector names tables and
+columns its own way: compare the header with the tables below before the first load, and try with `--dry-run`.
+"""
+
+
+def shipped_page() -> str:
+    return "\n".join([_SHIPPED, *(_mapping_section(name) for name in mapping.shipped())])
+
+
+def _mapping_section(name: str) -> str:
+    made = mapping.load_mapping(name)
+    lines = [f"## {name}", "", made.description.strip(), "", f"Source system `{made.source_system}`.", ""]
+    lines += ["| File | Columns it needs | Gives |", "|---|---|---|"]
+    for file in made.files:
+        needed = set(file.occurrence_of or ()).union(*map(columns_read, file.outputs))
+        columns = ", ".join(f"`{column}`" for column in sorted(needed))
+        facts = dict.fromkeys(f"[{output.fact}](landing.md#{output.fact})" for output in file.outputs)
+        lines.append(f"| `{file.pattern}` | {columns} | {', '.join(facts)} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {_FOLDER / "landing.md": page, _FOLDER / "shipped-mappings.md": shipped_page}
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, made in PAGES.items():
+        path.write_text(made(), encoding="utf-8")

@@ -49,6 +49,20 @@ group by said
 order by count(*) desc, min(line)
 limit :count
 """
+# Earlier rejects of rows that are rejected again with another text: the newest version is the one to repair.
+SUPERSEDE = """
+update ops.rejected_rows set resolved_at = :now
+from refused, ops.load_batches
+where rejected_rows.tenant_id = :tenant_id and rejected_rows.fact = :fact and rejected_rows.resolved_at is null
+    and (
+        rejected_rows.row_key = refused.row_key
+        or rejected_rows.row_key is null and rejected_rows.line_number = refused.line
+        and rejected_rows.file_name = :file_name and :is_export
+    )
+    and not exists (select from refused as same where same.row = rejected_rows.row)
+    and load_batches.tenant_id = rejected_rows.tenant_id and load_batches.id = rejected_rows.batch_id
+    and load_batches.source_system = :source_system
+"""
 # Earlier rejects of rows that could not be identified: the line is what is left of them. It is the same row when
 # it comes from the very same content, or from the file that was made of it for repair.
 RESOLVE_WITHOUT_KEY = """
@@ -59,7 +73,7 @@ where rejected_rows.tenant_id = :tenant_id and rejected_rows.fact = :fact and re
     and rejected_rows.file_name = :file_name
     and load_batches.tenant_id = rejected_rows.tenant_id and load_batches.id = rejected_rows.batch_id
     and load_batches.source_system = :source_system
-    and (load_batches.file_name <> :file_name or load_batches.file_sha256 = :digest)
+    and (:is_export or load_batches.file_sha256 = :digest)
 """
 
 
@@ -277,9 +291,10 @@ class Plan:
         """The rows that are stored already, and whether they would change."""
         compared = {name: new for name, new in self._stored().items() if name not in _VOLATILE}
         mine = ", ".join(f"stored.{name}" for name in compared)
+        differs = f"({mine}) is distinct from ({', '.join(compared.values())})" if compared else "false"
         return (
             "create temp table matched on commit drop as"
-            f" select stored.id, ({mine}) is distinct from ({', '.join(compared.values())}) as differs"
+            f" select stored.id, {differs} as differs"
             f" from {self.fact.table} as stored join incoming on stored.id = incoming.row_id"
             " where stored.tenant_id = :tenant_id"
         )

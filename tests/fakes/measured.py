@@ -11,10 +11,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from bench.decisions import create_snapshots
 from kernel import tenancy
 from kernel.actions import baseline, snapshot
 from kernel.decisions.contract import Action
+from kernel.warehouse import snapshots
 from models.decisions import optimization_actions, optimization_cycles
 from tests.fakes import approved
 
@@ -28,7 +28,7 @@ def no_gates(connection: sa.Connection, tenant_id: UUID, at: datetime) -> tuple[
 
 def prepare(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        create_snapshots(connection)
+        snapshots.create(connection)
 
 
 def write(

@@ -56,6 +56,12 @@ def test_a_file_loaded_twice_changes_nothing(land, rows) -> None:
     assert rows("select *, xmin from spine.accounts order by id") == before
 
 
+def test_a_file_of_keys_alone_is_loaded_and_loaded_again(land) -> None:
+    text = "source_key\nc1\nc2\n"
+    assert land("contacts", text).outcomes[0].inserted == 2
+    assert land("contacts", text).outcomes[0].unchanged == 2
+
+
 def test_a_corrected_row_replaces_and_the_old_one_is_kept(land, rows) -> None:
     land("accounts", ACCOUNTS)
     corrected = land("accounts", ACCOUNTS.replace("Acme,smb", "Acme,enterprise")).outcomes[0]

@@ -57,10 +57,18 @@ def test_words_of_the_format_keep_their_type(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("given", "instead", "told"),
     [
-        ("fact: accounts", "fact: acounts", "fact 'acounts' is unknown"),
+        ("fact: accounts", "fact: acounts", "fact 'acounts' is unknown: did you mean accounts?"),
         ("name: company", "nam: company", "has no column 'nam': did you mean name?"),
         (", name: company", "", "needs name: map each"),
-        ("pattern:", "patern:", "files.0.pattern"),
+        ("pattern:", "patern:", "files.0.patern: 'patern' is unknown: did you mean pattern?"),
+        ("name: company", "name: {frm: company}", "columns.name.frm: 'frm' is unknown: did you mean from?"),
+        ("files:", "zzz: 1\nfiles:", "zzz: 'zzz' is unknown: choose among name, source_system"),
+        ('pattern: "*.csv"', "covers: {}", "files.0.pattern: is missing"),
+        (
+            "outputs:",
+            "covers: {from: 2026-02-01, to: 2026-01-01}\n    outputs:",
+            "2026-01-01 lies before 2026-02-01",
+        ),
         ("name: company", "name: {from: a, constant: b}", "exactly one of"),
         ("name: company", "name: {from: a, time_zone: Mars/Base}", "Mars/Base is no time zone"),
         ("name: company", "name: {from: a, scale: cents}", "'cents' is no number to multiply by"),
@@ -74,6 +82,24 @@ def test_a_mapping_that_cannot_stand_names_the_file_and_the_place(tmp_path, give
         loaded(tmp_path, PLAIN.replace(given, instead, 1))
     assert "crm.yaml" in str(error.value)
     assert told in str(error.value)
+
+
+def test_the_first_folder_that_has_a_mapping_of_the_name_counts(tmp_path) -> None:
+    for place in ("mine", "ours"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "hubspot.yml").write_text(PLAIN.replace("crm", place))
+    folders = (tmp_path / "mine", tmp_path / "ours")
+    assert mapping.load_mapping("hubspot", folders).name == "mine"
+    assert mapping.load_mapping("hubspot", folders[1:]).name == "ours"
+    assert mapping.load_mapping("hubspot").name == "hubspot"
+
+
+def test_an_export_of_rejected_rows_is_read_as_the_file_it_came_from() -> None:
+    made = mapping.Mapping(name="m", source_system="m", files=[
+        {"pattern": "deals.csv.gz", "outputs": [{"fact": "contacts", "columns": {"source_key": "id"}}]}
+    ])  # fmt: skip
+    assert made.file_for(Path(f"deals.csv.gz{mapping.REJECTED}20260701-120000.csv")) is made.files[0]
+    assert made.file_for(Path("deals.csv")) is None
 
 
 def test_an_unknown_mapping_is_named_with_the_nearest_one(tmp_path) -> None:

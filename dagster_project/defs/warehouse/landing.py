@@ -19,6 +19,7 @@ _BY_COMMAND = {
     "tenants": "Companies whose money side runs here; written by `revenue-os tenant`.",
     "config_versions": "Targets, guardrails and calendar of each tenant; written by `revenue-os tenant`.",
 }
+_ALL_TAKEN = "every_file_is_accepted"
 _RECORDS = {
     "source_coverage": "The business days for which a source has handed over everything it had.",
     "source_watermarks": "The latest hand-over of each source on each day.",
@@ -54,6 +55,10 @@ def _key(fact: str) -> dg.AssetKey:
     return dg.AssetKey(["spine", FACTS[fact].table.removeprefix("spine.")])
 
 
+def _record(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["ops", name])
+
+
 def _loaded(key: dg.AssetKey, facts: list[str], description: str, table: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
@@ -70,10 +75,7 @@ def _loaded(key: dg.AssetKey, facts: list[str], description: str, table: str) ->
 @cache
 def loader() -> dg.AssetsDefinition:
     specs = [_loaded(_key(fact.name), [fact.name], fact.meaning, fact.table) for fact in FACTS.values()]
-    specs += [
-        _loaded(dg.AssetKey(["ops", name]), list(FACTS), text, f"ops.{name}")
-        for name, text in _RECORDS.items()
-    ]
+    specs += [_loaded(_record(name), list(FACTS), text, f"ops.{name}") for name, text in _RECORDS.items()]
     checks = [
         dg.AssetCheckSpec(
             "files_meet_the_contract",
@@ -82,6 +84,13 @@ def loader() -> dg.AssetsDefinition:
         )
         for fact in FACTS
     ]
+    checks.append(
+        dg.AssetCheckSpec(
+            _ALL_TAKEN,
+            asset=_record("source_coverage"),
+            description="Something of every file that waited was accepted; the others are named with the reason.",
+        )
+    )
 
     @dg.multi_asset(name="load_landing_files", specs=specs, check_specs=checks, pool="warehouse")
     def load_landing_files(
@@ -90,8 +99,8 @@ def loader() -> dg.AssetsDefinition:
         """Loads every file not loaded before; a refused file is named and stops no other."""
         report = load_pending(engine(), settings().landing_dir, now=datetime.now(UTC), log=context.log.info)
         yield from _results(report)
-        if report.refused:
-            context.log.warning(f"{len(report.refused)} files were refused: {report.refused}")
+        for name, why in report.refused.items():
+            context.log.warning(f"{name} was refused: {why}")
 
     return load_landing_files
 
@@ -103,6 +112,7 @@ def _results(report: FolderReport) -> Iterator[dg.MaterializeResult | dg.AssetCh
             "rows_inserted": counts.inserted,
             "rows_updated": counts.updated,
             "rows_rejected": counts.rejected,
+            "files_refused": counts.refused,
         }
         yield dg.MaterializeResult(_key(fact), metadata=metadata)
         if counts.files:
@@ -113,7 +123,14 @@ def _results(report: FolderReport) -> Iterator[dg.MaterializeResult | dg.AssetCh
                 check_name="files_meet_the_contract", asset_key=_key(fact), passed=True, metadata={"files": 0}
             )
     for name in _RECORDS:
-        yield dg.MaterializeResult(dg.AssetKey(["ops", name]))
+        yield dg.MaterializeResult(_record(name))
+    yield dg.AssetCheckResult(
+        check_name=_ALL_TAKEN,
+        asset_key=_record("source_coverage"),
+        passed=not report.refused,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"files_refused": report.refused},
+    )
 
 
 @dg.definitions

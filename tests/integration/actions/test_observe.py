@@ -203,7 +203,7 @@ def test_actions_on_the_same_metric_at_the_same_time_share_the_credit(world: sa.
     with world.begin() as connection:
         tenancy.service(connection)
         (result,) = results.recent(connection, [tenant])[tenant]
-    assert result.weight == Decimal("0.5")
+    assert (result.weight, result.economics_weight) == (Decimal("0.5"), Decimal("0.5"))
 
 
 def test_an_experiment_is_judged_by_its_arms_and_not_by_what_all_did(world: sa.Engine) -> None:

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from bench.decisions import create_snapshots
 from kernel import tenancy
 from kernel.decisions.contract import (
     Action,
@@ -26,6 +25,7 @@ from kernel.decisions.contract import (
     ProposedChange,
     Trigger,
 )
+from kernel.warehouse import snapshots
 
 LAST_DAY = date(2026, 6, 30)
 MORNING = datetime(2026, 7, 1, 6, 30, tzinfo=UTC)
@@ -54,7 +54,7 @@ def manual(moment: datetime = MORNING) -> Trigger:
 
 def prepare(engine: sa.Engine) -> sa.Engine:
     with engine.begin() as connection:
-        create_snapshots(connection)
+        snapshots.create(connection)
     return engine
 
 

@@ -237,4 +237,5 @@ def result(
         effect_stderr_pct=Decimal(stderr_pct),
         economics=economics,
         weight=Decimal(weight),
+        economics_weight=Decimal(weight),
     )

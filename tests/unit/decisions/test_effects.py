@@ -75,3 +75,10 @@ def test_harm_to_economics_keeps_a_family_out_for_a_half_life(results: list, kep
     known = [result("known", 20, days_ago=ago, economics=said, weight=share) for said, ago, share in results]
     assert hurts_economics("known", known, WEIGHTS, CLOCK) == kept_out
     assert not hurts_economics("other", known, WEIGHTS, CLOCK)
+
+
+def test_a_harm_that_four_changes_share_keeps_none_of_them_out():
+    alone = result("known", 20, days_ago=1, economics="hurt")
+    shared = alone.model_copy(update={"economics_weight": Decimal("0.25")})
+    assert hurts_economics("known", [alone], WEIGHTS, CLOCK)
+    assert not hurts_economics("known", [shared], WEIGHTS, CLOCK)
