@@ -3,7 +3,7 @@
 Metrics are not computed here; tests compute them from the truth and compare.
 """
 
-from samples.files import read_truth, write, write_all
+from samples.files import read_truth, write, write_all, written
 from samples.profiles import PROFILES, Profile, tenants
 from samples.world import DAYS, END, SEED, ConfigVersion, Coverage, Tenant, Truth, World, generate
 
@@ -23,4 +23,5 @@ __all__ = [
     "tenants",
     "write",
     "write_all",
+    "written",
 ]

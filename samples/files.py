@@ -6,7 +6,7 @@ import gzip
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from samples.world import (
     generate,
 )
 
+# Decisions have been switched on for so long on the last day: past the month in which people agree to more.
+ACTIVE_FOR = timedelta(days=45)
 _COMPRESSED_FROM = 20_000  # rows
 _SLICE = 65_536  # rows written at a time
 
@@ -80,6 +82,16 @@ def write(world: World, directory: Path) -> None:
     (folder / "tenant.yaml").write_text(text, encoding="utf-8")
 
 
+def written(directory: Path) -> dict[str, date]:
+    """The last business day of each tenant that is wholly written under the directory, by slug."""
+    found = {}
+    for path in directory.glob("*/tenant.yaml"):
+        covers = yaml.safe_load(path.read_text(encoding="utf-8")).get("covers") or {}
+        if days := [span["to"] for span in covers.values() if span.get("to")]:
+            found[path.parent.name] = max(days)
+    return found
+
+
 def read_truth(directory: Path) -> dict[str, Truth]:
     """The truth of each tenant written under the directory, by slug."""
     return {path.parent.name: _read(path.parent) for path in sorted(directory.glob("*/tenant.yaml"))}
@@ -123,6 +135,7 @@ def _table(frame: pd.DataFrame) -> pa.Table:
 
 def _described(truth: Truth) -> dict[str, Any]:
     tenant = truth.tenant
+    last = max(row.covered_to for row in truth.coverage)
     sources: dict[str, list[str]] = {}
     for row in truth.coverage:
         sources.setdefault(row.source_system, []).append(row.fact)
@@ -132,6 +145,7 @@ def _described(truth: Truth) -> dict[str, Any]:
         "name": tenant.name,
         "currency": tenant.default_currency,
         "flags": dict(tenant.flags),
+        "activated_at": datetime.combine(last - ACTIVE_FOR, time(), UTC),
         "config": [asdict(version) for version in tenant.config_versions],
         "members": members(tenant.slug),
         "settings": SETTINGS,

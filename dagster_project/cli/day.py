@@ -1,7 +1,7 @@
 """One demonstration of decisions on the sample companies, on a clock of its own: decide, approve, apply, measure.
 
-The companies' facts end on a fixed day, so the demonstration lives in the five weeks before it. What it shows is the
-production path; nothing here is a rule.
+The companies' facts end the day before yesterday, and the demonstration lives in the five weeks before it. What it shows
+is the production path; nothing here is a rule.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +42,8 @@ def demo(as_json: ui.Json = False) -> None:
         ui.step("Metrics", f"{first} to {last} are computed and no file is new: nothing to do")
     else:
         _compute(first, last, len(pending))
+        for file in folder.pending(engine, settings().landing_dir):
+            ui.step("Refused", f"{file.name}: revenue-os loads --refused tells why")
     told = day.live(engine, last)
     with engine.begin() as connection:
         headlines(connection, as_json)
@@ -56,16 +58,18 @@ def demo(as_json: ui.Json = False) -> None:
 
 
 def _write_samples(landing: Path) -> date:
-    """Writes the sample tenants once; gives their last day."""
-    from samples import END, PROFILES, write_all
+    """Writes the sample tenants once, up to a day that has ended in every time zone; gives their last day."""
+    from samples import PROFILES, write_all, written
 
-    # A tenant's folder is whole once it has this file, which is written last.
-    if all((landing / profile.slug / "tenant.yaml").exists() for profile in PROFILES):
-        last = END
+    # A tenant's folder is whole once it is described, which comes last.
+    known = written(landing)
+    if all(profile.slug in known for profile in PROFILES):
+        last = max(known[profile.slug] for profile in PROFILES)
     else:
+        end = datetime.now(UTC).date() - timedelta(days=2)
         with ui.progress() as progress:
             task = progress.add_task("Writing sample tenants", total=len(PROFILES))
-            last = write_all(landing, on_written=lambda world: progress.advance(task))
+            last = write_all(landing, end=end, on_written=lambda world: progress.advance(task))
     ui.step("Samples", f"landing files in {landing}, up to {last}")
     return last
 

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from kernel import tenancy
-from kernel.actions import lifecycle
+from kernel.actions import acknowledge, lifecycle
 from kernel.decisions import bundle, calibration
 from kernel.decisions.contract import (
     MAX_TRIGGER_AGE,
@@ -107,6 +107,10 @@ def run(
     Nothing later than `as_of` (today when left out) is looked at.
     """
     order = Order(clock(), clock, decide, mode, min_separation)
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        # What nobody answered in time keeps its like from being proposed anew.
+        acknowledge.expire_due(connection, order.at)
     asked = _asked(engine, tenant_ids, trigger, order.at)
     weekly = [tenant_id for tenant_id, asking in asked.items() if asking.source == bundle.WEEKLY]
     if weekly:
@@ -223,7 +227,11 @@ def _cycle(
             tenancy.service(connection, tenant_id)
             mode = _admitted(connection, tenant_id, order)
             if mode is None:
-                return TenantCycle(tenant_id, "skipped", "Revenue OS is not enabled for the tenant")
+                return TenantCycle(
+                    tenant_id,
+                    "skipped",
+                    "the tenant is switched off: revenue-os tenant enable switches it on",
+                )
             if isinstance(given, Exception):
                 raise given
             output = store(connection, cycle_id, given, weights, mode, started_at, order)

@@ -58,6 +58,8 @@ class Description(_Strict):
     name: str
     currency: str
     flags: Flags = Flags()
+    # Since when decisions are carried out; for a month from then on people agree to more of them.
+    activated_at: AwareDatetime | None = None
     config: list[Version] = Field(default_factory=list)
     members: list[Person] = Field(default_factory=list)
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -108,6 +110,7 @@ def create(connection: sa.Connection, described: Description) -> None:
         described.name,
         described.currency,
         described.id,
+        revenue_os_activated_at=described.activated_at,
         **described.flags.model_dump(),
     )
     for version in described.config:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -157,3 +159,39 @@ def test_only_one_run_of_a_job_is_asked_for_at_a_time(
         defs().resolve_job_def("decide"), status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": DAY}
     )
     assert _tick("cycles_due", instance) == []
+
+
+def _status(engine: sa.Engine) -> str:
+    (row,) = world.rows(engine, "select execution_status from spine.optimization_actions")
+    return row.execution_status
+
+
+def test_the_jobs_apply_what_is_approved_and_take_back_what_has_to_go(
+    database: sa.Engine, instance: dg.DagsterInstance
+) -> None:
+    world.add_tenant(database, "one")
+    trigger = Trigger(type="manual", source="test", triggered_at=world.MORNING)
+    proposed = world.action(
+        target_entity=None, proposed_change={"field": "max_touches", "current_value": None, "new_value": 6}
+    )
+    kernel_cycles.run(database, None, clock=world.at(), trigger=trigger, decide=world.deciding(proposed))
+    assert defs().resolve_job_def("apply_actions").execute_in_process(instance=instance).success
+    assert _status(database) == "observing"
+    assert world.rows(database, "select field, value from spine.subsystem_settings") == [("max_touches", 6)]
+    world.execute(database, "update spine.optimization_actions set execution_status = 'abort_requested'")
+    assert defs().resolve_job_def("revert_actions").execute_in_process(instance=instance).success
+    assert _status(database) == "reverted"
+
+
+def test_the_digest_of_the_week_is_written_for_the_platform_and_for_each_tenant(
+    database: sa.Engine, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add_tenant(database, "one")
+    monkeypatch.setattr(results, "settings", lambda: SimpleNamespace(home=tmp_path))
+    made = defs().resolve_job_def("write_digest").execute_in_process(instance=instance)
+    assert made.success
+    # Wednesday the first of July: the week before began on the twenty-second of June.
+    names = {str(path.relative_to(tmp_path / "digests")) for path in tmp_path.rglob("*.html")}
+    assert names == {"portfolio/digest-2026-W26.html", "tenants/one/digest-2026-W26.html"}
+    (seen,) = made.asset_materializations_for_node("decisions__digest")
+    assert "Revenue OS, week 2026-W26" in seen.metadata["digest"].value

@@ -103,7 +103,12 @@ def _nothing_stirs(world: World, checks: Checks, company: Company) -> None:
     before, cycles = _states(world, company), _cycles(world, company)
     world.go(1)
     skipped = world.cycle(company).skipped.get(company.id)
-    checks.equal("no-cycle", "no cycle runs any more", "Revenue OS is not enabled for the tenant", skipped)
+    checks.equal(
+        "no-cycle",
+        "no cycle runs any more",
+        "the tenant is switched off: revenue-os tenant enable switches it on",
+        skipped,
+    )
     world.dispatch()
     after = [_states(world, company), _cycles(world, company)]
     checks.equal("nothing-applied", "no action moves any more", [before, cycles], after)

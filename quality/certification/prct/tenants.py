@@ -43,7 +43,10 @@ def tenants(world: World, checks: Checks) -> None:
     checks.equal("no-metrics", "without metrics nothing is decided", "INSUFFICIENT_DATA", failed)
     skipped = report.skipped.get(off.id)
     checks.equal(
-        "off", "a company that is off has no cycle", "Revenue OS is not enabled for the tenant", skipped
+        "off",
+        "a company that is off has no cycle",
+        "the tenant is switched off: revenue-os tenant enable switches it on",
+        skipped,
     )
     _separated(world, checks, ours)
     _shadowed(world, checks, shadow)

@@ -128,7 +128,7 @@ def test_actions_that_cannot_be_stored_take_their_cycle_with_them(database: sa.E
 def test_a_tenant_that_is_switched_off_is_left_alone(database: sa.Engine):
     tenant = add_tenant(database, "off", revenue_os_enabled=False)
     report = run(database, [tenant])
-    assert report.skipped[tenant] == "Revenue OS is not enabled for the tenant"
+    assert report.skipped[tenant] == "the tenant is switched off: revenue-os tenant enable switches it on"
     assert cycles_of(database, tenant) == []
     assert run(database, None).completed == ()
 
