@@ -25,7 +25,7 @@ def url() -> str:
 
 def shown() -> str:
     """Where the database is, for people: without its password."""
-    return sa.make_url(url()).render_as_string(hide_password=True)
+    return address.shown(url())
 
 
 @cache

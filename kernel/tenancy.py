@@ -1,19 +1,27 @@
-"""Tenants: acting for one in a transaction, finding one, creating one, its configuration."""
+"""Tenants: acting for one in a transaction, finding one, creating one, its configuration.
+
+What of a configuration reaches the kernel takes its words from the contract of the kernel, and ranges that are not
+wider. Switching a tenant on and off stands in `kernel.actions.emergency`, its other switches in
+`kernel.decisions.switches`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID, uuid4
 from zoneinfo import available_timezones
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from kernel.decisions.contract import ActionType, Lever
 from kernel.errors import RefusedError
 from kernel.money import CURRENCIES
 from models import rls
@@ -32,6 +40,20 @@ class Tenant:
     time_zone: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A tenant with its switches. `activated_at` is when it was last switched on, None when that is not known."""
+
+    slug: str
+    name: str
+    currency: str
+    enabled: bool
+    gates: bool
+    mode: Literal["enforce", "shadow"]
+    activated_at: datetime | None
+    id: UUID
+
+
 def service(connection: sa.Connection, tenant_id: UUID | None = None) -> None:
     """Acts as the pipeline until the transaction ends; pinned to a tenant when one is given."""
     _act_as(connection, rls.SERVICE, tenant_id)
@@ -47,6 +69,12 @@ def _act_as(connection: sa.Connection, role: str, tenant_id: UUID | None) -> Non
     connection.execute(act, {"role": role, "tenant": str(tenant_id or "")})
 
 
+# Beyond these a number is a slip of the keyboard, and arithmetic to the cent is no longer exact.
+_Amount = Annotated[Decimal, Field(ge=0, le=10**15, decimal_places=4)]
+_Months = Annotated[Decimal, Field(ge=0, le=1_200, decimal_places=4)]
+_Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2)]
+
+
 class Config(BaseModel):
     """A tenant's effective configuration: targets, guardrails, calendar. Unknown fields are refused."""
 
@@ -56,24 +84,22 @@ class Config(BaseModel):
     time_zone: str = "UTC"
     fiscal_year_start_month: int = Field(1, ge=1, le=12)
     bookings_basis: Literal["acv", "tcv"] = "acv"
-    follow_up_sla_hours: Decimal = Field(Decimal(24), ge=1, le=168)
-    target_pipeline: Decimal = Field(Decimal(500_000), ge=0)
-    target_bookings: Decimal = Field(Decimal(150_000), ge=0)
-    arr_target: Decimal | None = Field(None, ge=0)
-    payback_target_months: Decimal = Field(Decimal(12), gt=0)
-    payback_tolerance_months: Decimal = Field(Decimal(3), ge=0)
-    margin_floor_pct: Decimal = Field(Decimal(50), ge=0, le=100)
-    runway_threshold_months: Decimal = Field(Decimal(6), ge=0)
-    max_cac: Decimal = Field(Decimal(2_500), ge=0)
-    max_cac_by_segment: dict[str, Decimal] = Field(default_factory=dict)
+    follow_up_sla_hours: Decimal = Field(Decimal(24), ge=1, le=168, decimal_places=4)
+    target_pipeline: _Amount = Decimal(500_000)
+    target_bookings: _Amount = Decimal(150_000)
+    arr_target: _Amount | None = None
+    payback_target_months: _Months = Field(Decimal(12), gt=0)
+    payback_tolerance_months: _Months = Decimal(3)
+    margin_floor_pct: _Percent = Decimal(50)
+    runway_threshold_months: _Months = Decimal(6)
+    max_cac: _Amount = Decimal(2_500)
+    max_cac_by_segment: dict[str, _Amount] = Field(default_factory=dict)
     cash_risk_tolerance: Literal["low", "medium", "high"] = "medium"
-    monthly_budget_cap: Decimal = Field(Decimal(50_000), ge=0)
-    max_daily_spend: Decimal | None = Field(None, ge=0)
-    experiment_exposure_pct: Decimal = Field(Decimal(20), ge=0, le=100)
-    allowed_levers: list[Literal["campaigns", "channels", "sequences", "pricing"]] = Field(
-        default_factory=lambda: ["campaigns", "channels", "sequences", "pricing"], min_length=1
-    )
-    blocked_actions: list[str] = Field(default_factory=list)
+    monthly_budget_cap: _Amount = Decimal(50_000)
+    max_daily_spend: _Amount | None = None
+    experiment_exposure_pct: _Percent = Decimal(20)
+    allowed_levers: list[Lever] = Field(default_factory=lambda: list(get_args(Lever)), min_length=1)
+    blocked_actions: list[ActionType] = Field(default_factory=list)
 
     @field_validator("time_zone")
     @classmethod
@@ -96,13 +122,27 @@ def parsed_config(values: dict[str, Any]) -> Config:
         return Config(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(name, Config.model_fields, n=1)
-            told = f"is unknown{f': did you mean {near[0]}?' if near else ''}"
-        else:
-            told = first["msg"].removeprefix("Value error, ")
-        raise RefusedError(f"configuration field {name}: {told}") from None
+        # The place within a list or an object is told by the value.
+        raise RefusedError(f"configuration field {first['loc'][0]}: {_told(first)}") from None
+
+
+def _told(error: Any) -> str:
+    """What is wrong with the field, and the word that was probably meant."""
+    if error["type"] == "extra_forbidden":
+        return f"is unknown{_meant(error['loc'][0], Config.model_fields)}"
+    if error["type"] == "literal_error":
+        words = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        asked = str(error["input"])
+        return f"{asked!r} is unknown{_meant(asked, words) or ': choose among ' + ', '.join(words)}"
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    told = re.sub(r"^(Decimal i|I)nput should ", "must ", error["msg"])
+    return f"{told}, not {error['input']!r}" if told.startswith("must ") else told
+
+
+def _meant(asked: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(asked, list(words), n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 _FIND = sa.text(
@@ -122,6 +162,23 @@ _FIND = sa.text(
 
 def all_tenants(connection: sa.Connection) -> list[Tenant]:
     return [Tenant(**row._mapping) for row in connection.execute(_FIND)]
+
+
+_LIST = sa.text(
+    """
+    select slug, name, default_currency as currency, revenue_os_enabled as enabled, cfo_expansion_enabled as gates,
+        -- A mode nobody knows carries nothing out.
+        case when coalesce(config ->> 'kernel_mode', 'enforce') = 'enforce' then 'enforce' else 'shadow' end as mode,
+        revenue_os_activated_at as activated_at, id
+    from spine.tenants
+    order by slug
+    """
+)
+
+
+def listed(connection: sa.Connection) -> list[Listed]:
+    """Every tenant by slug, for people to see how it is switched."""
+    return [Listed(**row._mapping) for row in connection.execute(_LIST)]
 
 
 def find(connection: sa.Connection, asked: str) -> Tenant:

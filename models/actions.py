@@ -197,7 +197,7 @@ kernel_cycle_slo = table(
     updated_at(),
 )
 
-# What an emergency stop did and why. Append-only.
+# What people stopped, switched or set for a tenant, and why. Append-only.
 incidents = table(
     "ops",
     "incidents",

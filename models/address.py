@@ -29,10 +29,19 @@ def normalise(url: str) -> str:
         ) from error
     if parsed.get_backend_name() != "postgresql" or not parsed.database:
         raise DatabaseError(
-            f"The database URL {parsed.render_as_string()} names no PostgreSQL database: "
+            f"The database URL {shown(parsed)} names no PostgreSQL database: "
             "write it as postgresql://user:password@host:5432/database."
         )
     return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+# What a URL may carry that is nobody's business, and what says nothing about the place.
+_NOT_SHOWN = ("password", "sslpassword", "passfile", "connect_timeout")
+
+
+def shown(url: str | sa.URL) -> str:
+    """The URL for people: without a password, wherever it stands."""
+    return sa.make_url(url).difference_update_query(_NOT_SHOWN).render_as_string(hide_password=True)
 
 
 def sibling(url: str, database: str, driver: str = "psycopg") -> str:
@@ -58,9 +67,8 @@ def connected(url: str) -> Iterator[sa.Connection]:
     try:
         connection = engine.connect()
     except DBAPIError as error:
-        shown = sa.make_url(url).render_as_string()
         raise DatabaseError(
-            f"The database at {shown} cannot be reached ({_reason(error)}): check that its server runs and that "
+            f"The database at {shown(url)} cannot be reached ({_reason(error)}): check that its server runs and that "
             "the URL is right, or make the database with revenue-os db migrate."
         ) from error
     with connection:

@@ -77,7 +77,8 @@ class Server:
             f"postgresql+{driver}",
             username="postgres",
             database=database,
-            query={"host": str(self.socket_dir), "port": str(self.port)},
+            # A server that is stopped or swapped out takes connections and never answers.
+            query={"host": str(self.socket_dir), "port": str(self.port), "connect_timeout": "15"},
         ).render_as_string(hide_password=False)
 
 

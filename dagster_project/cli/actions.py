@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
+from dagster_project.cli import action_views as views
 from dagster_project.cli import ui
+from dagster_project.cli.action_views import SHORTEST
 
-app = typer.Typer(
-    help="Actions: list, show, approve, reject, snooze, edit, abort, revert.", no_args_is_help=True
-)
+app = typer.Typer(help="Actions and tickets: list, show, answer, carry out, take back.", no_args_is_help=True)
 _SHOWN = 100
-# Shorter beginnings of ids and hashes are typed by mistake too easily.
-_SHORTEST = 8
 
-Id = Annotated[str, typer.Argument(help=f"Id, or its beginning of at least {_SHORTEST} characters.")]
+Id = Annotated[str, typer.Argument(help=f"Id, or its beginning of at least {SHORTEST} characters.")]
 Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id.")]
+OneOrAll = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")]
 As = Annotated[
     str, typer.Option("--as", help="Who speaks: name or id of a user of the tenant; else REVENUE_OS_USER.")
 ]
@@ -29,9 +30,9 @@ Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good
 
 @app.command("list")
 def list_actions(
-    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")] = "",
+    tenant: OneOrAll = "",
     everything: Annotated[
-        bool, typer.Option("--all", help="Also what has ended and what is snoozed.")
+        bool, typer.Option("--all", help="Also what has ended, what is snoozed, and what came too late.")
     ] = False,
     as_json: ui.Json = False,
 ) -> None:
@@ -39,66 +40,85 @@ def list_actions(
     from kernel import tenancy
     from models.statements import statements
 
+    now = _now()
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant).id if tenant else None
-        given = {"tenant_id": found, "everything": everything, "at": _now(), "limit": None}
+        given = {"tenant_id": found, "everything": everything, "at": now, "limit": None}
         rows = connection.execute(statements("actions")["listed"], given).mappings().all()
     if as_json:
         ui.emit([dict(row) for row in rows], as_json)
         return
-    told = [
-        {
-            "id": str(row["id"])[:_SHORTEST],
-            **({} if tenant else {"tenant": row["tenant"]}),
-            "status": row["execution_status"],
-            "change": _change(row["subsystem"], row["change"]),
-            "expires": f"{row['expires_at']:%m-%d %H:%M}"
-            if row["execution_status"] == "awaiting_ack"
-            else None,
-        }
-        for row in rows[:_SHOWN]
-    ]
-    ui.emit(told, as_json, title="Actions (UTC)")
+    ui.emit([views.listed(row, now, not tenant) for row in rows[:_SHOWN]], as_json, title="Actions (UTC)")
     if len(rows) > _SHOWN:
         ui.step("Actions", f"{len(rows) - _SHOWN:,} more: --tenant or --json gives all")
+
+
+@app.command()
+def tickets(
+    tenant: OneOrAll = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also what is done, and what was done.")] = False,
+    as_json: ui.Json = False,
+) -> None:
+    """Work for people: what the platform cannot do itself, or does not understand."""
+    from kernel import tenancy
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant).id if tenant else None
+        rows = _tickets(connection, found, everything=everything)
+    if as_json:
+        ui.emit(rows, as_json)
+        return
+    ui.emit(
+        [views.ticket(row, not tenant, everything) for row in rows[:_SHOWN]], as_json, title="Tickets (UTC)"
+    )
+    if len(rows) > _SHOWN:
+        ui.step("Tickets", f"{len(rows) - _SHOWN:,} more: --tenant or --json gives all")
 
 
 @app.command()
 def show(action: Id, tenant: Tenant, as_json: ui.Json = False) -> None:
     """An action in words: what, why, the gates then and now, what it scored, and what has happened to it."""
     from kernel import tenancy
-    from kernel.decisions import bundle
-    from kernel.decisions.contract import KernelError
     from models.statements import statements
 
+    now = _now()
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
         tenancy.service(connection, found.id)
         given = {"tenant_id": found.id, "id": _find(connection, found.id, action)}
-        row = connection.execute(statements("actions")["shown"], given).mappings().one()
+        row = dict(connection.execute(statements("actions")["shown"], given).mappings().one())
         events = [
             dict(event) for event in connection.execute(statements("actions")["events"], given).mappings()
         ]
-        try:
-            now = bundle.gates_of(connection, found.id, _now())
-        except KernelError as error:
-            ui.fail(error.message)
-    gates = _gates(row["gate_states"], {gate.gate: gate.model_dump(mode="json") for gate in now})
-    told = _told(row, found.slug)
+        work = _tickets(connection, found.id, action_id=given["id"])
+        standing = _gates_of(connection, found.id, now)
+    gates = views.gates(row["gate_states"], standing)
+    closed = views.closed_gates(row["gate_states"], standing)
+    answerable = row["execution_status"] == "awaiting_ack" and not views.is_late(row, now)
+    told = views.action(row, found.slug, list(closed.values()) if answerable else [])
     if as_json:
-        ui.emit(told | {"gates": gates, "terms": row["terms"], "events": events}, as_json)
+        ui.emit(told | {"gates": gates, "terms": row["terms"], "events": events, "tickets": work}, as_json)
         return
+    told["expires_at"] = f"{views.instant(row['expires_at'])} UTC" if answerable else None
     known = {name: value for name, value in told.items() if value is not None}
     ui.emit(known, as_json, title=row["notes_for_humans"])
     if gates:
         ui.emit(gates, as_json, title="Gates when it was proposed and now")
     if row["terms"]:
-        ui.emit(row["terms"], as_json, title="Score, in money")
-    history = [event | {"at": f"{event['at']:%Y-%m-%d %H:%M:%S}"} for event in events]
-    ui.emit(history, as_json, title="History (UTC)")
-    if row["execution_status"] == "awaiting_ack":
-        short, digest = str(given["id"])[:_SHORTEST], row["payload_hash"][:_SHORTEST]
-        ui.step("Approve", f"revenue-os actions approve {short} -t {found.slug} --hash {digest} --as NAME")
+        whose = " of the value that the kernel proposed" if row["proposed_by"] else ""
+        ui.emit(views.score(row["terms"]), as_json, title=f"Score{whose}, in money")
+    if work:
+        ui.emit([views.ticket(each, False, True) for each in work], as_json, title="Tickets (UTC)")
+    ui.emit([views.step(event) for event in events], as_json, title="History (UTC)")
+    if answerable:
+        short, digest = str(given["id"])[:SHORTEST], row["payload_hash"][:SHORTEST]
+        despite = "".join(f" --despite {gate}" for gate in closed)
+        ui.step(
+            "Approve",
+            f"revenue-os actions approve {short} -t {found.slug} --hash {digest}{despite} --as NAME",
+        )
+    elif row["execution_status"] == "awaiting_ack":
+        ui.step("Expired", "nobody answered in time: the next cycle proposes it again if it still holds")
 
 
 @app.command()
@@ -106,18 +126,60 @@ def approve(
     action: Id,
     tenant: Tenant,
     payload_hash: Annotated[str, typer.Option("--hash", help="Of what was shown, or its beginning.")],
+    despite: Annotated[
+        list[str] | None,
+        typer.Option(help="A gate that closed since it was proposed, as show tells; several times."),
+    ] = None,
     user: As = "",
     as_json: ui.Json = False,
 ) -> None:
-    """Agree to exactly what was shown under the hash."""
+    """Agree to exactly what was shown under the hash, and under the gates of now."""
     from kernel.actions import acknowledge
 
+    now = _now()
     with ui.connection() as connection:
         tenant_id, who, found = _asked(connection, tenant, user, action)
+        row = _stored(connection, tenant_id, found)
+        gates = _gates_of(connection, tenant_id, now)
+        closed = views.closed_gates(row["gate_states"], gates)
+        for gate, why in closed.items():
+            if gate not in (despite or ()):
+                ui.fail(f"{why}; if you still agree, say so with --despite {gate}")
         acknowledge.approve(
-            connection, tenant_id, who, found, _whole_hash(connection, tenant_id, found, payload_hash), _now()
+            connection,
+            tenant_id,
+            who,
+            found,
+            _whole_hash(row["payload_hash"], payload_hash),
+            now,
+            shown=gates,
         )
     ui.emit({"id": found, "status": "approved"}, as_json)
+    ui.step(
+        "Next", "carried out within a minute or two while revenue-os up runs; now: revenue-os actions apply"
+    )
+
+
+@app.command()
+def apply(as_json: ui.Json = False) -> None:
+    """Carry out now what is approved, for every tenant, as the sensor of revenue-os up does."""
+    from kernel.actions import dispatch
+
+    means: dict[str, Any] = {"clock": _now, "sleep": time.sleep, "worker": "command"}
+    engine = ui.connect()
+    settled = asdict(dispatch.reconcile(engine, **means))
+    done = asdict(dispatch.run_due(engine, **means))
+    if as_json:
+        ui.emit({"settled": settled, "carried_out": done}, as_json)
+    else:
+        rows = [
+            {"outcome": outcome, "carried_out": done[outcome], "settled_from_before": settled[outcome]}
+            for outcome in done
+            if done[outcome] or settled[outcome]
+        ]
+        ui.emit(rows, as_json, title="Actions that were due")
+    if broken := settled["broken"] + done["broken"]:
+        ui.fail(f"{broken} actions met an error of the program: see the log above")
 
 
 @app.command()
@@ -171,6 +233,7 @@ def edit(
         tenant_id, who, found = _asked(connection, tenant, user, action)
         made = acknowledge.edit(connection, tenant_id, who, found, new_value, why, _now())
     ui.emit({"id": found, "status": "awaiting_ack", "hash": made}, as_json)
+    ui.step("Next", "somebody else has to approve it: revenue-os actions show tells them how")
 
 
 @app.command()
@@ -197,94 +260,109 @@ def revert(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json
     ui.emit({"id": found, "outcome": outcome}, as_json)
 
 
+@app.command()
+def settle(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json = False) -> None:
+    """Leave what failed verification as it is, and end it: unmeasured, its tickets done."""
+    from kernel.actions import acknowledge
+
+    with ui.connection() as connection:
+        tenant_id, who, found = _asked(connection, tenant, user, action)
+        acknowledge.settle(connection, tenant_id, who, found, why, _now())
+    ui.emit({"id": found, "status": "closed", "outcome": "not_measurable"}, as_json)
+
+
+@app.command()
+def done(
+    ticket: Annotated[str, typer.Argument(help=f"Id of the ticket, or its first {SHORTEST} characters.")],
+    tenant: Tenant,
+    why: Annotated[str, typer.Option("--why", help="What was done; it is kept for good.")],
+    user: As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Report a ticket as done; an action that was nothing else ends with it."""
+    from kernel import tenancy
+    from kernel.actions import acknowledge
+
+    with ui.connection() as connection:
+        tenant_id = tenancy.find(connection, tenant).id
+        who = _who(connection, tenant_id, user)
+        found = _find(connection, tenant_id, ticket, "ticket")
+        status = acknowledge.done(connection, tenant_id, who, found, why, _now())
+    ui.emit({"id": found, "status": "done", "action": status}, as_json)
+    if status == "verify_failed":
+        ui.step(
+            "Next", "its action is still to be ended: revenue-os actions settle leaves the target as it is,"
+        )
+        ui.step("", "revenue-os actions abort takes back what can be")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def _asked(connection: Any, tenant: str, user: str, action: str) -> tuple[UUID, UUID, UUID]:
     """Tenant, user and action by what was typed."""
-    from dagster_project.settings import settings
     from kernel import tenancy
+
+    tenant_id = tenancy.find(connection, tenant).id
+    return tenant_id, _who(connection, tenant_id, user), _find(connection, tenant_id, action)
+
+
+def _who(connection: Any, tenant_id: UUID, user: str) -> UUID:
+    from dagster_project.settings import settings
     from kernel.actions import acknowledge
 
     asked = user or settings().user
     if not asked:
         ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
-    tenant_id = tenancy.find(connection, tenant).id
-    who = acknowledge.find_member(connection, tenant_id, asked)
-    return tenant_id, who.user_id, _find(connection, tenant_id, action)
+    return acknowledge.find_member(connection, tenant_id, asked).user_id
 
 
-def _find(connection: Any, tenant_id: UUID, beginning: str) -> UUID:
+def _find(connection: Any, tenant_id: UUID, beginning: str, what: str = "action") -> UUID:
     from models.statements import statements
 
-    if len(beginning) < _SHORTEST:
-        ui.fail(f"id {beginning!r} is too short: give at least {_SHORTEST} characters")
+    name, listing = {"action": ("by_prefix", "list"), "ticket": ("ticket_by_prefix", "tickets")}[what]
+    if len(beginning) < SHORTEST:
+        ui.fail(f"id {beginning!r} is too short: give at least {SHORTEST} characters")
     given = {"tenant_id": tenant_id, "prefix": beginning.lower()}
-    found = connection.execute(statements("actions")["by_prefix"], given).scalars().all()
+    found = connection.execute(statements("actions")[name], given).scalars().all()
     if not found:
-        ui.fail(f"the tenant has no action {beginning}: see revenue-os actions list")
+        ui.fail(f"the tenant has no {what} {beginning}: see revenue-os actions {listing}")
     if len(found) > 1:
-        ui.fail(f"several actions begin with {beginning}: give more of the id")
+        ui.fail(f"several {what}s begin with {beginning}: give more of the id")
     return found[0]
 
 
-def _whole_hash(connection: Any, tenant_id: UUID, action_id: UUID, beginning: str) -> str:
-    """The stored hash if it begins so, else what was typed, for the database to refuse."""
+def _stored(connection: Any, tenant_id: UUID, action_id: UUID) -> Mapping[str, Any]:
     from models.statements import statements
 
-    if len(beginning) < _SHORTEST:
-        ui.fail(f"hash {beginning!r} is too short: give at least {_SHORTEST} characters")
     given = {"tenant_id": tenant_id, "id": action_id}
-    stored = connection.execute(statements("actions")["shown"], given).mappings().one()["payload_hash"]
-    return stored if stored.startswith(beginning.lower()) else beginning
+    return connection.execute(statements("actions")["shown"], given).mappings().one()
 
 
-def _change(subsystem: str, change: Mapping[str, Any]) -> str:
-    if change["current_value"] is None and change["new_value"] is None:
-        return change["description"]
-    return f"{subsystem}.{change['field']}: {change['current_value']} -> {change['new_value']}"
+def _whole_hash(stored: str, beginning: str) -> str:
+    """The stored hash if it begins so. Told the right one, people would approve what they have not seen."""
+    if len(beginning) < SHORTEST:
+        ui.fail(f"hash {beginning!r} is too short: give at least {SHORTEST} characters")
+    if not stored.startswith(beginning.lower()):
+        ui.fail("the action is not what was shown: show it again and approve what you see then")
+    return stored
 
 
-def _told(row: Mapping[str, Any], slug: str) -> dict[str, Any]:
-    payload = row["payload"]
-    impact, experiment = payload["expected_impact"], payload["experiment"]
-    entity = " ".join(part for part in (row["entity_type"], row["entity_id"]) if part) or "tenant"
-    aborts = (
-        f"{asked['metric_id']} {asked['operator']} {asked['threshold']} for {asked['consecutive_days']} days"
-        for asked in payload["guardrails"]["abort_conditions"]
-    )
-    return {
-        "id": row["id"],
-        "tenant": slug,
-        "status": row["execution_status"],
-        "hash": row["payload_hash"],
-        "expires_at": row["expires_at"],
-        "change": _change(row["owner_subsystem"], payload["proposed_change"]),
-        "on": entity,
-        "for": f"{experiment['treatment_group_pct']} % as a test" if experiment else "everybody",
-        "hypothesis": row["hypothesis"],
-        "expected": f"{impact['metric_id']} {impact['direction']} {impact['magnitude_pct']} %"
-        f" (confidence {impact['confidence']}) in {payload['expected_observation_window_days']} days",
-        "daily_spend_change": payload["attributes"]["daily_spend_change"],
-        "stops_when": "; ".join(aborts) or None,
-        "diagnosis": row["diagnosis"],
-        "needs_a_person_because": payload["acknowledgment_why"] or None,
-        "proposed_by": row["proposer"] or "kernel",
-        "answered_by": row["acknowledger"],
-        "outcome": row["outcome"],
-        "reason": row["reason"],
-    }
+def _gates_of(connection: Any, tenant_id: UUID, at: datetime) -> Any:
+    from kernel.decisions import bundle
+    from kernel.decisions.contract import KernelError
+
+    try:
+        return bundle.gates_of(connection, tenant_id, at)
+    except KernelError as error:
+        ui.fail(error.message)
 
 
-def _gates(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
-    unseen = {"state": None, "why": None}
-    return [
-        {
-            "gate": gate,
-            "then": then.get(gate, unseen)["state"],
-            "now": now.get(gate, unseen)["state"],
-            "why now": now.get(gate, unseen)["why"],
-        }
-        for gate in dict.fromkeys([*then, *now])
-    ]
+def _tickets(
+    connection: Any, tenant_id: UUID | None, *, action_id: UUID | None = None, everything: bool = True
+) -> list[dict[str, Any]]:
+    from models.statements import statements
+
+    given = {"tenant_id": tenant_id, "action_id": action_id, "everything": everything}
+    return [dict(row) for row in connection.execute(statements("actions")["tickets"], given).mappings()]

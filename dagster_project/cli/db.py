@@ -75,7 +75,7 @@ def status(as_json: ui.Json = False) -> None:
     found = {
         "state": "running",
         "server": "embedded" if settings().database_url is None else "DATABASE_URL",
-        "url": sa.make_url(database.url()).render_as_string(),
+        "url": database.shown(),
         "postgresql": version,
         "size": size,
         "revision": migrate.current(database.url()) if size else None,

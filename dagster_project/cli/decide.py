@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,6 +16,9 @@ import typer
 from dagster_project.cli import ui
 
 app = typer.Typer(help="The decision kernel: run, show, trace, backtest.", no_args_is_help=True)
+
+# As kernel.decisions.scoring gives them; stored as JSON they lose their order.
+TERMS = ("contribution", "payback", "margin", "spend", "cash_at_risk", "uncertainty")
 
 Tenants = Annotated[
     list[str] | None, typer.Option("--tenant", "-t", help="Slug or id; several times. All when left out.")
@@ -107,10 +113,10 @@ def trace(cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_js
     candidates = [
         {
             "family": item["family"],
-            "entity": " ".join((item["entity"] or {}).values()) or "tenant",
+            "entity": _entity(item["entity"]),
             "target": item["target_metric"],
             "score": _number(item["cfo_score"]),
-            "terms": ", ".join(f"{name} {value}" for name, value in item["terms"].items()),
+            "terms": {name: Decimal(item["terms"][name]) for name in TERMS if name in item["terms"]},
             "dropped": item["dropped"],
         }
         for item in found.trace or []
@@ -131,7 +137,9 @@ def trace(cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_js
         ui.emit(facts | {"candidates": candidates}, as_json)
         return
     ui.emit(facts, as_json)
-    ui.emit(candidates, as_json, title="Candidates")
+    typer.echo("\nCandidates, in money over their window")
+    for candidate in candidates:
+        typer.echo(_candidate(candidate))
 
 
 @app.command()
@@ -169,22 +177,28 @@ def backtest(
 
 @app.command()
 def digest(
-    week: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="A day of the week to tell.")],
-    as_user: Annotated[
-        UUID | None, typer.Option("--as", help="Only what this user may see; without, all and the portfolio.")
+    week: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="A day of the week to tell; last week when left out."),
     ] = None,
+    as_user: Annotated[
+        str,
+        typer.Option(
+            "--as", help="Name or id: only what this user may see; the platform's digest when left out."
+        ),
+    ] = "",
     folder: Annotated[
         Path | None, typer.Option(help="Write the pages there instead of printing the text.")
     ] = None,
 ) -> None:
     """The week for the CFO: economics by tenant, gates, and what each action came to."""
-    from kernel import tenancy
     from kernel.decisions import digest as weekly
     from kernel.decisions import digest_pages
 
+    day = week.date() if week else datetime.now(UTC).date() - timedelta(days=7)
     with ui.connection() as connection:
-        tenancy.service(connection)
-        found = weekly.build(connection, week.date(), platform=as_user is None, user_id=as_user)
+        user = weekly.find_user(connection, as_user) if as_user else None
+        found = weekly.build(connection, day, platform=user is None, user_id=user)
     if folder is None:
         typer.echo(digest_pages.render_text(found), nl=False)
         return
@@ -216,6 +230,31 @@ def reliability(tenant: Tenants = None, as_json: ui.Json = False) -> None:
     if not rows and not as_json:
         ui.fail("nothing was measured yet: an action is measured when its window has closed")
     ui.emit(rows, as_json, title="Promised and realised")
+
+
+def _entity(entity: dict[str, str] | None) -> str:
+    return f"{entity['type']} {entity['id']}".strip() if entity else "tenant"
+
+
+def _candidate(candidate: dict[str, Any]) -> str:
+    """A line each for what it is, its terms and its fate when the terminal is wide enough; ids shortened."""
+    kind, _, entity_id = candidate["entity"].partition(" ")
+    entity = f"{kind} {entity_id[:8]}".strip()
+    told = [f"{_money(candidate['score']):>9}  {candidate['family']} on {entity}, {candidate['target']}"]
+    terms = (f"{name} {_money(value)}" for name, value in candidate["terms"].items() if value)
+    told += [", ".join(terms), f"dropped: {candidate['dropped']}" if candidate["dropped"] else ""]
+    width = get_terminal_size().columns
+    return "\n".join(
+        fill(line, width, initial_indent=" " * 11 * bool(place), subsequent_indent=" " * 13)
+        for place, line in enumerate(told)
+        if line
+    )
+
+
+def _money(amount: Decimal | None) -> str:
+    if amount is None:
+        return "-"
+    return f"{amount:,.0f}" if abs(amount) >= 100 else f"{amount:z,.2f}"
 
 
 def _promise(row: Any, names: dict[UUID, str]) -> dict[str, Any]:
@@ -337,7 +376,5 @@ def _clock(at: str | None) -> Any:
     return lambda: instant
 
 
-def _number(text: str | None) -> Any:
-    from decimal import Decimal
-
+def _number(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)

@@ -78,7 +78,7 @@ def _compute(first: date, last: date, files: int) -> None:
     from dagster_project import runs
 
     with ui.spinner(f"One Dagster run: {files} files, then {first} to {last}"):
-        computed = runs.compute_metrics(first, last)
+        computed = runs.compute_metrics(first, last, on_wait=lambda line: ui.step("Waiting", line))
     if not computed.succeeded:
         ui.fail(computed.why)
     ui.step("Metrics", f"{computed.row_count} rows in run {computed.run_id}")
@@ -89,14 +89,16 @@ def up(
     host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
 ) -> None:
     """The Dagster UI and daemon on the configured database, until Ctrl-C."""
-    from dagster_project import database
-    from dagster_project.instance import prepare_home
+    from dagster_project import database, runs
+    from dagster_project.instance import instance, prepare_home
     from dagster_project.lib import dbt
     from dagster_project.settings import REPOSITORY
 
     _refuse_port(host, port)
     database.prepare()
     dbt.project()
+    with instance() as running:
+        runs.end_lost_runs(running)
     environment = {**os.environ, **prepare_home()}
     workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
     commands = (

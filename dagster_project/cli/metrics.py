@@ -188,7 +188,9 @@ def backfill(
     whom = ", ".join(tenant) if tenant else "every tenant"
     ui.step("Computing", f"{first:%Y-%m-%d} to {last:%Y-%m-%d} for {whom}, new landing files first")
     with ui.spinner("One Dagster run", silent=as_json):
-        done = runs.compute_metrics(first.date(), last.date(), ids)
+        done = runs.compute_metrics(
+            first.date(), last.date(), ids, on_wait=lambda line: ui.step("Waiting", line)
+        )
     ui.emit({"run_id": done.run_id, "succeeded": done.succeeded, "rows": done.row_count}, as_json)
     if not done.succeeded:
         ui.fail(done.why)

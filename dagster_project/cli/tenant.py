@@ -1,18 +1,30 @@
-"""`revenue-os tenant`: creating tenants and setting their configuration."""
+"""`revenue-os tenant`: creating tenants, their configuration and settings, their people, their switches."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shlex
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
 
 from dagster_project.cli import ui
 
-app = typer.Typer(help="Tenants: create, list, configure.", no_args_is_help=True)
+app = typer.Typer(help="Tenants: create, list, configure, switch.", no_args_is_help=True)
+
+Slug = Annotated[str, typer.Argument(help="Slug or id.")]
+Who = Annotated[
+    str,
+    typer.Option(
+        "--as", help="Who does it: name or id of an approver or owner; operator for the platform's."
+    ),
+]
+Owner = Annotated[
+    str, typer.Option("--as", help="Who does it: an approver or owner; what lets more through, an owner.")
+]
+Why = Annotated[str, typer.Option("--why", "--reason", help="Why; kept for good.")]
 
 
 @app.command()
@@ -37,24 +49,42 @@ def create(
 
 @app.command("list")
 def list_tenants(as_json: ui.Json = False) -> None:
-    """Every tenant."""
+    """Every tenant, and whether it is switched on, asks the gates and carries out what it decides."""
     from kernel import tenancy
 
     with ui.connection() as connection:
-        found = [asdict(tenant) for tenant in tenancy.all_tenants(connection)]
-    # The id last: it is the widest, and the slug is what commands take.
-    ui.emit([row | {"id": row.pop("id")} for row in found], as_json, title="Tenants")
+        found = tenancy.listed(connection)
+    if as_json:
+        ui.emit(found, as_json)
+        return
+    rows = [
+        {
+            "slug": row.slug,
+            "on": row.enabled,
+            "gates": row.gates,
+            "mode": row.mode,
+            "since": f"{row.activated_at:%Y-%m-%d}" if row.activated_at else None,
+            # The id last: it is the widest, and the slug is what commands take.
+            "id": str(row.id),
+        }
+        for row in found
+    ]
+    ui.emit(rows, as_json, title="Tenants")
 
 
 @app.command()
 def config(
-    tenant: Annotated[str, typer.Argument(help="Slug or id.")],
+    tenant: Slug,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="field=value, several times; lists and objects as JSON. The rest stays."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why it changes; required with --set.")] = "",
-    author: Annotated[str, typer.Option(help="Who changes it; required with --set.")] = "",
+    reason: Annotated[
+        str, typer.Option("--why", "--reason", help="Why it changes; required with --set.")
+    ] = "",
+    author: Annotated[
+        str, typer.Option("--as", "--author", help="Who changes it; required with --set.")
+    ] = "",
     as_json: ui.Json = False,
 ) -> None:
     """Show the configuration, or add a version that changes some of its fields from now on."""
@@ -65,7 +95,7 @@ def config(
         values = tenancy.current_config(connection, found.id)
         if change:
             if not (reason and author):
-                ui.fail("a change of configuration needs --reason and --author: it is kept for good")
+                ui.fail("a change of configuration needs --as and --why: it is kept for good")
             values = values | dict(_pair(item) for item in change)
             tenancy.set_config(
                 connection, found.id, values, author=author, reason=reason, valid_from=datetime.now(UTC)
@@ -94,47 +124,91 @@ def _warn_of_restatement(changed: set[str], slug: str) -> None:
         )
 
 
-Who = Annotated[str, typer.Option("--as", help="Who does it; kept for good.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; kept for good.")]
-
-
 @app.command()
-def disable(
-    tenant: Annotated[str, typer.Argument(help="Slug or id.")], who: Who, why: Why, as_json: ui.Json = False
-) -> None:
+def disable(tenant: Slug, who: Who, why: Why, as_json: ui.Json = False) -> None:
     """Emergency stop: nothing is decided or applied any more, what waits is aborted, an incident is recorded."""
     from kernel import tenancy
     from kernel.actions import emergency
+    from kernel.decisions import switches
 
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
-        stop = emergency.disable(connection, found.id, actor=who, reason=why, at=datetime.now(UTC))
-    ui.emit(
-        {"tenant": found.slug, "incident": stop.incident_id, "aborted": len(stop.aborted),
-         "being_settled": len(stop.in_flight), "can_be_reverted": [str(each) for each in stop.revertible]},
-        as_json,
-    )  # fmt: skip
-    if stop.revertible and not as_json:
-        typer.echo(f"Take one back:  revenue-os actions revert ID --tenant {found.slug} --as {who}")
+        actor = switches.entitled(connection, found.id, who)
+        stop = emergency.disable(connection, found.id, actor=actor, reason=why, at=datetime.now(UTC))
+    left = [{"id": action_id, "what": sentence} for action_id, sentence in stop.revertible]
+    told = {"tenant": found.slug, "incident": stop.incident_id, "aborted": len(stop.aborted),
+            "being_settled": len(stop.in_flight)}  # fmt: skip
+    if as_json:
+        ui.emit(told | {"can_be_reverted": left}, as_json)
+        return
+    ui.emit(told | {"can_be_reverted": len(left)}, as_json)
+    if left:
+        ui.emit([row | {"id": str(row["id"])[:8]} for row in left], as_json, title="Still in force")
+        person = "NAME" if who == switches.OPERATOR else who
+        command = ["revenue-os", "actions", "revert", str(left[0]["id"])[:8], "--tenant", found.slug]
+        typer.echo(f"Take one back:  {shlex.join([*command, '--as', person, '--why', why])}")
 
 
 @app.command()
-def enable(
-    tenant: Annotated[str, typer.Argument(help="Slug or id.")], who: Who, why: Why, as_json: ui.Json = False
-) -> None:
+def enable(tenant: Slug, who: Who, why: Why, as_json: ui.Json = False) -> None:
     """Switch decisions on; for thirty days every change needs a person's acknowledgment."""
     from kernel import tenancy
     from kernel.actions import emergency
+    from kernel.decisions import switches
 
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
-        emergency.enable(connection, found.id, actor=who, reason=why, at=datetime.now(UTC))
+        actor = switches.entitled(connection, found.id, who)
+        emergency.enable(connection, found.id, actor=actor, reason=why, at=datetime.now(UTC))
     ui.emit({"tenant": found.slug, "enabled": True}, as_json)
 
 
 @app.command()
+def mode(
+    tenant: Slug,
+    to: Annotated[
+        Literal["shadow", "enforce"],
+        typer.Argument(help="shadow: decides and records only; enforce: what is agreed to is carried out."),
+    ],
+    who: Owner,
+    why: Why,
+    as_json: ui.Json = False,
+) -> None:
+    """Whether what is decided may be carried out; only an owner ends the shadow."""
+    from kernel import tenancy
+    from kernel.decisions import switches
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        speaks = switches.owner if to == "enforce" else switches.entitled
+        actor = speaks(connection, found.id, who)
+        switches.set_mode(connection, found.id, to, actor=actor, reason=why, at=datetime.now(UTC))
+    ui.emit({"tenant": found.slug, "mode": to}, as_json)
+
+
+@app.command()
+def gates(
+    tenant: Slug,
+    to: Annotated[Literal["on", "off"], typer.Argument(help="Off: no gate holds anything back.")],
+    who: Owner,
+    why: Why,
+    as_json: ui.Json = False,
+) -> None:
+    """Whether the CFO gates are asked; only an owner switches them off."""
+    from kernel import tenancy
+    from kernel.decisions import switches
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        speaks = switches.owner if to == "off" else switches.entitled
+        actor = speaks(connection, found.id, who)
+        switches.set_gates(connection, found.id, to == "on", actor=actor, reason=why, at=datetime.now(UTC))
+    ui.emit({"tenant": found.slug, "gates": to == "on"}, as_json)
+
+
+@app.command()
 def member(
-    tenant: Annotated[str, typer.Argument(help="Slug or id.")],
+    tenant: Slug,
     add: Annotated[str | None, typer.Option(help="Name of a person to add, or whose role to change.")] = None,
     role: Annotated[str, typer.Option(help="owner, approver or member.")] = "member",
     as_json: ui.Json = False,
@@ -157,29 +231,40 @@ def member(
 
 @app.command()
 def setting(
-    tenant: Annotated[str, typer.Argument(help="Slug or id.")],
+    tenant: Slug,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="subsystem.field=value, several times; values as JSON or text."),
     ] = None,
+    who: Annotated[str, typer.Option("--as", help="Who sets it, as for disable; required with --set.")] = "",
+    why: Annotated[str, typer.Option("--why", "--reason", help="Why; required with --set.")] = "",
     as_json: ui.Json = False,
 ) -> None:
-    """How the tenant's subsystems are set: what actions may change, and people too."""
+    """How the tenant's subsystems are set: what actions may change, and people too, by the same rules."""
     from kernel import tenancy
-    from kernel.decisions import settings
+    from kernel.decisions import settings, switches
 
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
+        if change:
+            if not (who and why):
+                ui.fail("a change of settings needs --as and --why: it is kept for good")
+            actor = switches.entitled(connection, found.id, who)
         for item in change or ():
-            name, _, text = item.partition("=")
-            subsystem, dot, field = name.strip().partition(".")
-            if not (dot and text):
-                ui.fail(f"--set {item} is no subsystem.field=value")
+            subsystem, field, value = _assigned(item)
             settings.set_setting(
-                connection, found.id, subsystem, field, _json_or_text(text), at=datetime.now(UTC)
+                connection, found.id, subsystem, field, value, actor=actor, reason=why, at=datetime.now(UTC)
             )
         rows = settings.all_settings(connection, found.id)
     ui.emit(rows, as_json, title=f"Settings of {found.name}")
+
+
+def _assigned(item: str) -> tuple[str, str, Any]:
+    name, _, text = item.partition("=")
+    subsystem, dot, field = name.strip().partition(".")
+    if not (dot and text):
+        ui.fail(f"--set {item} is no subsystem.field=value")
+    return subsystem, field, _json_or_text(text)
 
 
 def _json_or_text(text: str) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,17 +25,22 @@ from dagster_project.settings import REPOSITORY, settings
 
 _FOLDER = REPOSITORY / "dbt"
 OWNER = "team:data-engineering"
+_KEPT_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a dbt run computes: days `first` to `last` (both included) of the tenants, as known at `as_of`."""
+    """What a dbt run computes: days `first` to `last` (both included) of the tenants, as known at `as_of`.
+
+    `holder` is the session without which it must not go on.
+    """
 
     first: date
     last: date
     as_of: datetime
     run_id: str
     tenant_ids: Sequence[str] = ()
+    holder: int | None = None
 
     def environment(self) -> dict[str, str]:
         end = date.fromordinal(self.last.toordinal() + 1)
@@ -44,6 +51,7 @@ class Window:
             "DBT_RUN_ID": self.run_id,
             "DBT_TENANT_IDS": ",".join(self.tenant_ids),
             "DBT_RESTATE_DAYS": str(settings().restate_days),
+            "DBT_LOCK_HOLDER": "" if self.holder is None else str(self.holder),
         }
 
 
@@ -103,9 +111,19 @@ def resource() -> DbtCliResource:
 
 @contextmanager
 def running(window: Window) -> Iterator[None]:
-    """The environment of one dbt invocation: where the database is and which window to build."""
-    with exported({**dbt_environment(), **window.environment()}):
+    """The environment of one dbt invocation: where the database is, which window to build, where its logs go."""
+    records = settings().home / "dbt" / "runs"
+    _forget_old(records)
+    with exported({**dbt_environment(), **window.environment(), "DBT_TARGET_PATH": str(records)}):
         yield
+
+
+def _forget_old(records: Path) -> None:
+    """Every invocation leaves a folder of some megabytes; its results are in the run's record."""
+    if records.is_dir():
+        for folder in records.iterdir():
+            if time.time() - _modified(folder) > _KEPT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache

@@ -44,6 +44,16 @@ _BROKEN: Mapping[str, tuple[Callable[[Decimal, Decimal], bool], str]] = {
     "lte": (operator.le, "at or below"),
 }
 
+
+def in_words(condition: AbortCondition) -> str:
+    """For a reader, with the threshold rounded: the last digits of a limit tell nobody anything."""
+    size = abs(condition.threshold)
+    step = Decimal(1) if size >= 100 else Decimal("0.01") if size >= 1 else Decimal("0.0001")
+    rounded = condition.threshold.quantize(step)
+    days = "1 day" if condition.consecutive_days == 1 else f"{condition.consecutive_days} days"
+    return f"{condition.metric_id} is {_BROKEN[condition.operator][1]} {rounded.normalize():,f} for {days}"
+
+
 # lost: another worker has it, or it was settled before. later: the target could not be reached or has not followed.
 Outcome = Literal["reverted", "drifted", "aborted", "later", "lost"]
 
@@ -265,7 +275,9 @@ class _Revert:
         with self.engine.begin() as connection:
             if self._held(connection) is None:
                 return "lost"
-            connection.execute(_sql("withdraw_ticket"), {"tenant_id": self.tenant_id, "key": applied.key})
+            withdrawn = {"by": REVERTER, "at": self.now, "why": "withdrawn: its action was taken back"}
+            key = {"tenant_id": self.tenant_id, "key": applied.key}
+            connection.execute(_sql("withdraw_ticket"), key | withdrawn)
             self._begin(connection)
             self._end(connection, "reverted", "the ticket was withdrawn")
         return "reverted"
@@ -295,7 +307,8 @@ class _Revert:
         budget.release(connection, self.tenant_id, self.action_id, self.now)
         key = {"tenant_id": self.tenant_id, "action_id": self.action_id}
         day = local_day(connection, self.tenant_id, self.now)
-        connection.execute(_sql("abandon_results"), {**key, "end_date": day})
+        given = {**key, "end_date": day, "why": "the change was taken back"}
+        connection.execute(_sql("abandon_results"), given)
         self.at("ended")
 
     def _advance(self, connection: sa.Connection, expected: str, to: str, note: str, **columns: Any) -> None:

@@ -1,4 +1,5 @@
-"""What people decide about actions: approve, reject, put off, change, stop. And who these people are.
+"""What people decide about actions: approve, reject, put off, change, stop, leave as it is, and report as done. And
+who these people are.
 
 Which actions need a person is the kernel's word (`requires_acknowledgment`); who may speak is checked here and, for
 approving and rejecting, in the database. Every function pins the transaction to the tenant.
@@ -7,7 +8,7 @@ approving and rejecting, in the database. Every function pins the transaction to
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +20,9 @@ from pydantic import JsonValue
 from sqlalchemy.dialects import postgresql as pg
 
 from kernel import tenancy
-from kernel.actions import budget, intents, lifecycle, matrix
+from kernel.actions import budget, intents, lifecycle, matrix, observe
+from kernel.actions.executors import tickets
+from kernel.actions.wording import value
 from kernel.decisions import bundle, gates
 from kernel.decisions.contract import Action, Attributes, GateReading, KernelError
 from kernel.decisions.levers import number
@@ -32,6 +35,7 @@ APPROVERS = ("approver", "owner")
 # What the functions of the database raise: insufficient_privilege, no_data_found, object_not_in_prerequisite_state,
 # invalid_parameter_value.
 _REFUSALS = ("42501", "P0002", "55000", "22023")
+_KERNEL_SAID = "The kernel had said of its own proposal: "
 _MEMBERS = sa.select(user_tenants.c.user_id, user_tenants.c.name, user_tenants.c.role)
 
 GatesOf = Callable[[sa.Connection, UUID, datetime], tuple[GateReading, ...]]
@@ -83,12 +87,20 @@ def approve(
     action_id: UUID,
     payload_hash: str,
     at: datetime,
+    *,
+    shown: Sequence[GateReading] | None = None,
 ) -> None:
     """Acknowledges the payload of that hash. Raises RefusedError with the database's own sentence.
 
-    Only an approver or owner of the tenant may, not for what they proposed themselves, not after it expired.
+    Only an approver or owner of the tenant may, not for what they proposed themselves, not after it expired. `shown`
+    are the gates as the approver was shown them: the approval holds under these. Without, it holds under those of
+    the proposal, and a gate that closed since has the approver asked again.
     """
-    _speak(connection, tenant_id, user_id, "acknowledge", action_id, payload_hash, at)
+    tenancy.service(connection, tenant_id)
+    with connection.begin_nested():
+        if shown is not None:
+            _keep_shown(connection, tenant_id, user_id, action_id, lifecycle.seen(shown), at)
+        _speak(connection, tenant_id, user_id, "acknowledge", action_id, payload_hash, at)
 
 
 def reject(
@@ -139,7 +151,7 @@ def edit(
     if isinstance(tenant, KernelError):
         raise RefusedError(tenant.message)
     guardrails = bundle.guardrails(tenant.config)
-    edited = _edited(action, new_value, who.name)
+    edited = _edited(action, new_value, who.name, why.strip())
     facts = matrix.facts_of(connection, tenant_id, edited)
     matrix.validate(edited, guardrails, today=at.date(), facts=facts)
     seen = gates_of(connection, tenant_id, at)
@@ -149,8 +161,8 @@ def edit(
     lifecycle.advance(
         connection, tenant_id, action_id, expected="awaiting_ack", to="awaiting_ack", at=at, actor=str(who.user_id),
         note=why, detail={"payload_hash": columns["payload_hash"], "instead_of": row.payload_hash},
-        **columns, proposed_by=who.user_id, snoozed_until=None, config_version_id=tenant.config_version_id,
-        gate_states=lifecycle.seen(seen),
+        **columns, hypothesis=edited.hypothesis, notes_for_humans=edited.notes_for_humans, proposed_by=who.user_id,
+        snoozed_until=None, config_version_id=tenant.config_version_id, gate_states=lifecycle.seen(seen),
     )  # fmt: skip
     return columns["payload_hash"]
 
@@ -197,6 +209,47 @@ def request_revert(
         raise RefusedError(f"the action is {row.execution_status}: only what is applied can be taken back")
 
 
+def settle(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+) -> None:
+    """Ends an action that failed verification and leaves its target as it is; its tickets are done with it.
+
+    What was reserved for it stays reserved. Raises RefusedError for an action in any other status.
+    """
+    who = _approver(connection, tenant_id, user_id)
+    if not why.strip():
+        raise RefusedError("settling needs its reason: say what holds and why it may")
+    row = _row(connection, tenant_id, action_id)
+    said = {"at": at, "actor": str(who.user_id), "why": why}
+    if not observe.end_unmeasured(connection, tenant_id, action_id, expected="verify_failed", **said):
+        raise RefusedError(
+            f"the action is {row.execution_status}: only what is verify_failed is settled as it is"
+        )
+    tickets.resolve_all(connection, tenant_id, action_id, str(who.user_id), why, at)
+
+
+def done(
+    connection: sa.Connection, tenant_id: UUID, user_id: UUID, ticket_id: UUID, why: str, at: datetime
+) -> str:
+    """Reports a ticket as done, by anybody of the tenant; the status of its action then.
+
+    An action that was nothing but its ticket is closed with it. Raises RefusedError for a ticket that is not open.
+    """
+    who = _member(connection, tenant_id, user_id)
+    if not who.role:
+        raise RefusedError(f"{who.name} does not belong to the tenant: add a membership first")
+    if not why.strip():
+        raise RefusedError("a ticket that is done needs a word on what was done: say why")
+    said = {"why": why, "at": at}
+    action_id = tickets.resolve(connection, tenant_id, ticket_id, str(who.user_id), **said)
+    row = _row(connection, tenant_id, action_id)
+    if tickets.asks_people(row.type, row.owner_subsystem) and observe.end_unmeasured(
+        connection, tenant_id, action_id, expected="observing", actor=str(who.user_id), **said
+    ):
+        return "closed"
+    return row.execution_status
+
+
 def expire_due(connection: sa.Connection, at: datetime) -> int:
     """Ends what nobody answered in time, of every tenant the connection may see; how many that are."""
     due = connection.execute(statements("actions")["overdue"], {"at": at}).all()
@@ -229,11 +282,37 @@ def _speak(
         raise RefusedError(error.orig.diag.message_primary) from None  # type: ignore[union-attr]
 
 
-def _approver(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
+def _keep_shown(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    action_id: UUID,
+    shown: dict[str, Any],
+    at: datetime,
+) -> None:
+    """Puts the gates that were shown in place of those of the proposal, where one is in another state."""
+    row = _row(connection, tenant_id, action_id)
+    if _states(shown) != _states(row.gate_states):
+        lifecycle.advance(
+            connection, tenant_id, action_id, expected="awaiting_ack", to="awaiting_ack", at=at,
+            actor=str(user_id), note=f"shown under {_states(shown)}", gate_states=shown,
+        )  # fmt: skip
+
+
+def _states(gate_states: Mapping[str, Any]) -> str:
+    return ", ".join(f"{gate} {told['state']}" for gate, told in sorted(gate_states.items()))
+
+
+def _member(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
+    """The user with the role in the tenant, which is empty for a stranger."""
     tenancy.service(connection, tenant_id)
     key = (user_tenants.c.tenant_id == tenant_id, user_tenants.c.user_id == user_id)
     found = connection.execute(_MEMBERS.where(*key)).one_or_none()
-    who = Member(*found) if found else Member(user_id, f"user {user_id}", "")
+    return Member(*found) if found else Member(user_id, f"user {user_id}", "")
+
+
+def _approver(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
+    who = _member(connection, tenant_id, user_id)
     if who.role not in APPROVERS:
         raise RefusedError(f"{who.name} is no approver of the tenant: ask an approver or owner")
     return who
@@ -259,17 +338,31 @@ def _waiting(connection: sa.Connection, tenant_id: UUID, action_id: UUID, at: da
     return row
 
 
-def _edited(action: Action, new_value: JsonValue, who: str) -> Action:
+def _edited(action: Action, new_value: JsonValue, who: str, why: str) -> Action:
     change, field = action.proposed_change, f"{action.owner_subsystem}.{action.proposed_change.field}"
     if action.type in matrix.TICKETS or change.field == "status":
         raise RefusedError(f"{field} is not edited: reject the action instead")
-    if new_value in (change.new_value, change.current_value):
-        state = "proposed" if new_value == change.new_value else "set"
-        raise RefusedError(f"{field} is {state} to {new_value!r} already: nothing to edit")
+    if new_value == change.new_value:
+        raise RefusedError(
+            f"the action sets {field} to {value(new_value)} as it is: approve it, or give another value"
+        )
+    if new_value == change.current_value:
+        raise RefusedError(f"{field} is {value(new_value)} already: reject the action instead")
     does = _consequences(action, new_value)
     spend = max(does.daily_spend_change, Decimal(0)) * does.window_days
-    described = {"new_value": new_value, "description": f"Set {change.field} to {new_value}, edited by {who}"}
+    proposal = f"{who} proposes {change.field} {value(new_value)}"
+    hypothesis = f"{proposal}: {why}"
+    # Of an action that is edited again, only what the kernel said is kept.
+    kernel_said = action.notes_for_humans.rpartition(_KERNEL_SAID)[2]
+    described = {
+        "new_value": new_value, "description": f"Set {change.field} to {value(new_value)}, proposed by {who}",
+    }  # fmt: skip
     changed = {
+        "hypothesis": hypothesis,
+        "notes_for_humans": (
+            f"{proposal} in place of {value(change.new_value)}: {why.rstrip('.')}. {_KERNEL_SAID}{kernel_said}"
+        ),
+        "experiment": action.experiment and action.experiment.model_dump() | {"hypothesis": hypothesis},
         "proposed_change": change.model_dump() | described,
         "attributes": does.model_dump(),
         "guardrails": action.guardrails.model_dump() | {"max_additional_spend": spend},

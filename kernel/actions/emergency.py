@@ -12,11 +12,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel.actions import budget, lifecycle
+from kernel.actions import budget, lifecycle, wording
+from kernel.actions.executors.tickets import asks_people
 from kernel.errors import RefusedError
 from models.actions import incidents
 from models.decisions import optimization_actions as actions
 from models.spine import tenants
+from models.statements import statements
 
 # Waiting for a worker or a person, or in the hands of a worker that has not sent anything.
 _STOPPED = ("awaiting_ack", "approved", "scheduled", "claimed")
@@ -27,12 +29,13 @@ _IN_FORCE = ("applied", "observing", "verify_failed")
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Ids of what was aborted, of what a worker is just settling, and of what stands and could be taken back."""
+    """Ids of what was aborted and of what a worker is just settling; of what stands and could be taken back the id and
+    what it changed, in words."""
 
     incident_id: UUID
     aborted: tuple[UUID, ...]
     in_flight: tuple[UUID, ...]
-    revertible: tuple[UUID, ...]
+    revertible: tuple[tuple[UUID, str], ...]
 
 
 def disable(connection: sa.Connection, tenant_id: UUID, *, actor: str, reason: str, at: datetime) -> Stop:
@@ -53,11 +56,11 @@ def disable(connection: sa.Connection, tenant_id: UUID, *, actor: str, reason: s
             budget.release(connection, tenant_id, action_id, at)
             aborted.append(action_id)
     in_flight = _in(connection, tenant_id, _IN_FLIGHT)
-    revertible = _in(connection, tenant_id, _IN_FORCE, reversible=True)
+    revertible = _revertible(connection, tenant_id, at)
     detail = {
         "aborted": [str(each) for each in aborted],
         "in_flight": [str(each) for each in in_flight],
-        "revertible": [str(each) for each in revertible],
+        "revertible": [str(each) for each, _ in revertible],
     }
     written = connection.execute(
         incidents.insert()
@@ -86,14 +89,29 @@ def _switch(connection: sa.Connection, tenant_id: UUID, on: bool, at: datetime) 
     connection.execute(sa.update(tenants).where(tenants.c.id == tenant_id).values(values))
 
 
-def _in(
-    connection: sa.Connection, tenant_id: UUID, statuses: tuple[str, ...], *, reversible: bool = False
-) -> tuple[UUID, ...]:
+def _in(connection: sa.Connection, tenant_id: UUID, statuses: tuple[str, ...]) -> tuple[UUID, ...]:
     query = (
         sa.select(actions.c.id)
         .where(actions.c.tenant_id == tenant_id, actions.c.execution_status.in_(statuses))
         .order_by(actions.c.created_at, actions.c.id)
     )
-    if reversible:
-        query = query.where(actions.c.payload["attributes"]["reversible"].as_boolean())
     return tuple(connection.execute(query).scalars())
+
+
+def _revertible(connection: sa.Connection, tenant_id: UUID, at: datetime) -> tuple[tuple[UUID, str], ...]:
+    """What holds a changed value. A ticket changed nothing that could be taken back."""
+    given = {"tenant_id": tenant_id, "everything": False, "at": at, "limit": None}
+    rows = connection.execute(statements("actions")["listed"], given).mappings()
+    return tuple(
+        (row["id"], f"{wording.line(row)}, {_since(row)}")
+        for row in rows
+        if row["execution_status"] in _IN_FORCE
+        and row["attributes"].get("reversible", True)
+        and not asks_people(row["type"], row["subsystem"])
+    )
+
+
+def _since(row: sa.RowMapping) -> str:
+    if row["execution_status"] == "verify_failed":
+        return "sent, but the target holds something else"
+    return f"in force since {row['applied_at']:%Y-%m-%d %H:%M} UTC"

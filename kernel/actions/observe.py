@@ -19,6 +19,9 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.actions import baseline, lifecycle, results, snapshot
 from kernel.actions.baseline import Day, local_day, series
+from kernel.actions.executors import REGISTRY
+from kernel.actions.executors.tickets import asks_people
+from kernel.actions.matrix import TICKETS
 from kernel.actions.results import Estimate, Verdict, rounded
 from kernel.decisions.contract import ECONOMIC_METRICS, KernelError
 from kernel.decisions.dictionary import METRICS
@@ -29,6 +32,7 @@ ACTOR = "observer"
 HISTORY_DAYS = 84  # twelve weeks tell a trend and a drift from noise
 MAX_OBSERVED_DAYS = 7
 PATIENCE = timedelta(days=30)  # after the window; then nothing will make the action measurable
+NOT_A_CHANGE = "a ticket asks people and changes nothing by itself"
 _GOOD = {"up": 1, "down": -1, "increase": 1, "decrease": -1, "stabilize": 0}
 
 
@@ -84,8 +88,8 @@ def close_due(
 ) -> ObserveReport:
     """Closes every action whose window is over and whose last days are final, in one transaction each.
 
-    What cannot be measured stays open for 30 days after its window and is then closed as not_measurable. Tenants
-    that are switched off wait.
+    What cannot be measured stays open for 30 days after its window and is then closed as not_measurable, a ticket at
+    the end of its window. Tenants that are switched off wait.
     """
     now = clock()
     with engine.begin() as connection:
@@ -109,6 +113,28 @@ def close_due(
     return ObserveReport(tuple(closed), left_open, failed)
 
 
+def end_unmeasured(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    action_id: UUID,
+    *,
+    expected: str,
+    at: datetime,
+    actor: str,
+    why: str,
+) -> bool:
+    """Closes the action as not_measurable with the reason; nothing is learned from it. False as `advance` is."""
+    if not lifecycle.advance(
+        connection, tenant_id, action_id, expected=expected, to="closed", at=at, actor=actor, note=why,
+        outcome="not_measurable", reason=why, closed_at=at,
+    ):  # fmt: skip
+        return False
+    day = local_day(connection, tenant_id, at)
+    given = {"tenant_id": tenant_id, "action_id": action_id, "end_date": day, "why": why}
+    connection.execute(_sql("abandon_results"), given)
+    return True
+
+
 def _close(
     connection: sa.Connection,
     tenant_id: UUID,
@@ -124,6 +150,11 @@ def _close(
     if found is None:
         return None
     action = dict(found)
+    if asks_people(action["type"], action["owner_subsystem"]):
+        end_unmeasured(
+            connection, tenant_id, action_id, expected="observing", at=now, actor=ACTOR, why=NOT_A_CHANGE
+        )
+        return Closed(tenant_id, action_id, "not_measurable", "inconclusive")
     window = _Window(
         local_day(connection, tenant_id, action["applied_at"]),
         local_day(connection, tenant_id, action["observation_ends_at"]),
@@ -139,7 +170,13 @@ def _close(
     others = list(
         connection.execute(
             _sql("concurrent"),
-            {**key, "applied_at": action["applied_at"], "ends_at": action["observation_ends_at"]},
+            {
+                **key,
+                "applied_at": action["applied_at"],
+                "ends_at": action["observation_ends_at"],
+                "ticket_types": list(TICKETS),
+                "ticket_subsystems": [name for name, each in REGISTRY.items() if each.goes_to == "tickets"],
+            },
         )
     )
     economics = _economics(measured, [str(other.id) for other in others])

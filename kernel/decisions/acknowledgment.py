@@ -34,7 +34,7 @@ def required(action: Proposal, given: KernelInput, clock: datetime) -> tuple[boo
         return True, "it takes or moves budget"
     activated = given.config.activated_at
     if activated is None:
-        return True, "it is not known since when decisions are carried out for this tenant"
+        return True, "it is not known since when decisions have been carried out for this tenant"
     if clock - activated <= FIRST_DAYS:
-        return True, f"decisions are carried out for this tenant only since {activated.date()}"
+        return True, f"decisions have been carried out for this tenant only since {activated.date()}"
     return False, ""

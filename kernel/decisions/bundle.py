@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,7 +21,6 @@ from kernel.actions.results import recent
 from kernel.decisions import gates
 from kernel.decisions.contract import (
     ActionResult,
-    ActionType,
     AnalysisWindow,
     Campaign,
     CfoGuardrails,
@@ -68,12 +67,6 @@ def targets(config: Config) -> Targets:
 
 
 def guardrails(config: Config) -> Guardrails:
-    """Raises RefusedError for a blocked action that is no type of action: it would block nothing."""
-    if unknown := sorted(set(config.blocked_actions) - set(get_args(ActionType))):
-        raise RefusedError(
-            f"configuration field blocked_actions: {unknown[0]} is no type of action, choose among"
-            f" {', '.join(get_args(ActionType))}"
-        )
     return Guardrails(
         max_daily_spend=config.max_daily_spend,
         max_experiment_exposure_pct=config.experiment_exposure_pct,

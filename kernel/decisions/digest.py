@@ -5,6 +5,7 @@ Built from what is stored; nothing is decided, measured or sent here. How it is 
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ _LOOK_BACK = timedelta(days=90)  # an older value says nothing about the week
 
 @dataclass(frozen=True, slots=True)
 class MetricLine:
-    """The newest known value. Changes are in the metric's unit; `stale` says why the value is not of this week."""
+    """The newest known value. Changes are in the metric's unit; `stale` says why the value is not of this week, or
+    why there is none."""
 
     metric_id: str
     value: Decimal | None
@@ -56,13 +58,17 @@ class ActionLine:
 
 @dataclass(frozen=True, slots=True)
 class TenantDigest:
-    """`verdicts` counts closed actions by what they did to the economics; `gates` counts cycles by gate."""
+    """`verdicts` counts closed actions by what they did to the economics; `gates` counts cycles by gate.
+
+    `switched_on` is None when it is not known, or after the week.
+    """
 
     tenant_id: UUID
     slug: str
     name: str
     currency: str
     gates_enabled: bool
+    switched_on: date | None
     metrics: tuple[MetricLine, ...]
     verdicts: Mapping[str, int]
     reverted: int
@@ -122,7 +128,7 @@ def build(
     metrics = _metrics(connection, ids, first)
     actions = _by_tenant(connection, "actions", ids, span)
     gates = _by_tenant(connection, "gates", ids, span)
-    tenants = tuple(_tenant(row, metrics, actions[row.id], gates[row.id], first) for row in rows)
+    tenants = tuple(_tenant(row, metrics, actions[row.id], gates[row.id], span) for row in rows)
     year, number, _ = first.isocalendar()
     return Digest(
         f"{year}-W{number:02d}",
@@ -131,6 +137,22 @@ def build(
         tenants,
         _portfolio(tenants) if platform else None,
     )
+
+
+def find_user(connection: sa.Connection, asked: str) -> UUID:
+    """The user of that id or name, over all tenants. Raises RefusedError for none, and for several of that name."""
+    known = list(connection.execute(_sql("users")))
+    found = {row.user_id for row in known if asked in (str(row.user_id), row.name)}
+    if len(found) > 1:
+        raise RefusedError(
+            f"{len(found)} users are named {asked!r}: give the id, see revenue-os tenant member"
+        )
+    if not found:
+        near = difflib.get_close_matches(asked, {row.name for row in known}, n=1)
+        raise RefusedError(
+            f"user {asked!r} belongs to no tenant: {f'did you mean {near[0]}?' if near else 'add a membership'}"
+        )
+    return found.pop()
 
 
 def _entitled(connection: sa.Connection, asked: list[UUID] | None, user_id: UUID | None) -> None:
@@ -171,8 +193,11 @@ def _tenant(
     metrics: Mapping[tuple[UUID, str], sa.Row[Any]],
     actions: list[sa.Row[Any]],
     gates: list[sa.Row[Any]],
-    first: date,
+    span: Mapping[str, datetime],
 ) -> TenantDigest:
+    first = span["since"].date()
+    activated: datetime | None = row.activated_at
+    switched_on = activated.astimezone(UTC).date() if activated and activated < span["until"] else None
     lines = tuple(_action(action) for action in actions)
     counts = Counter(line.economics for line in lines)
     arr = metrics[row.id, "arr_total"]
@@ -182,7 +207,8 @@ def _tenant(
         name=row.name,
         currency=row.currency,
         gates_enabled=row.gates_enabled,
-        metrics=tuple(_line(metrics[row.id, metric_id], first) for metric_id in SHOWN),
+        switched_on=switched_on,
+        metrics=tuple(_line(metrics[row.id, metric_id], first, switched_on) for metric_id in SHOWN),
         verdicts={verdict: counts[verdict] for verdict in VERDICTS},
         reverted=counts["reverted"],
         gates={gate.gate: gate.cycles for gate in gates},
@@ -191,10 +217,10 @@ def _tenant(
     )
 
 
-def _line(row: sa.Row[Any], first: date) -> MetricLine:
+def _line(row: sa.Row[Any], first: date, switched_on: date | None) -> MetricLine:
     stale = ""
     if row.value is None:
-        stale = row.status or "never computed"
+        stale = _why_none(row, first)
     elif row.date < first:
         stale = f"as of {row.date}"
     elif row.status != "ok":
@@ -207,8 +233,16 @@ def _line(row: sa.Row[Any], first: date) -> MetricLine:
         stale=stale,
         # A value of an earlier week has not changed in this one.
         week_change=_minus(row.value, row.earlier_value) if fresh else None,
-        baseline_change=_minus(row.value, row.baseline_value),
+        baseline_change=_minus(row.value, row.baseline_value) if switched_on else None,
     )
+
+
+def _why_none(row: sa.Row[Any], first: date) -> str:
+    if row.status is None:
+        return "never computed"
+    if row.status == "ok":
+        return f"last known on {row.computed}"
+    return row.status if row.computed >= first else f"{row.status} on {row.computed}"
 
 
 def _action(row: sa.Row[Any]) -> ActionLine:

@@ -19,6 +19,7 @@ _NAMES = {
     "revenue_per_fte": "Revenue per FTE",
     "sales_efficiency_ratio": "Sales efficiency",
 }
+_NOTHING = "–"
 
 
 def render_text(digest: Digest) -> str:
@@ -26,12 +27,11 @@ def render_text(digest: Digest) -> str:
     lines = [_title(digest)]
     for cells in _portfolio_rows(digest):
         lines.append("Portfolio, {}: median {}, weighted by ARR {}".format(*cells))
+    lines += [f"Portfolio: {line}" for line in _unknown(digest)]
     for tenant in digest.tenants:
         name = _one_line(tenant.name)
         lines += ["", name, "-" * len(name)]
-        for metric, value, week, baseline, note in _metric_rows(tenant):
-            told = f"{metric}: {value}; {week} in the week, {baseline} since switched on"
-            lines.append(f"{told} ({note})" if note else told)
+        lines += [_metric_line(*row, since=bool(tenant.switched_on)) for row in _metric_rows(tenant)]
         lines += _summary(tenant)
         for what, *rest in _action_rows(tenant):
             lines.append(_one_line("* {}: {}; target {}, economics {}; approved by {}".format(what, *rest)))
@@ -42,14 +42,19 @@ def render_html(digest: Digest) -> str:
     """One page that needs nothing else. Every text is escaped where it enters the page."""
     parts = []
     if digest.portfolio:
-        parts += [
-            "<h2>Portfolio</h2>",
-            _table(("Metric", "Median", "Weighted by ARR"), _portfolio_rows(digest)),
-        ]
+        parts.append("<h2>Portfolio</h2>")
+        if rows := _portfolio_rows(digest):
+            parts.append(_table(("Metric", "Median", "Weighted by ARR"), rows))
+        parts += [f"<p>{escape(line)}</p>" for line in _unknown(digest)]
     for tenant in digest.tenants:
+        head = ["Metric", "Value", "In the week", "Since switched on", "Note"]
+        rows = [list(row) for row in _metric_rows(tenant)]
+        if tenant.switched_on is None:
+            for row in (head, *rows):
+                del row[3]
         parts += [
             f"<h2>{escape(tenant.name)}</h2>",
-            _table(("Metric", "Value", "In the week", "Since switched on", "Note"), _metric_rows(tenant)),
+            _table(head, rows),
             *(f"<p>{escape(line)}</p>" for line in _summary(tenant)),
         ]
         if tenant.actions:
@@ -111,6 +116,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _portfolio_rows(digest: Digest) -> list[tuple[str, str, str]]:
+    unknown = _unknown_currencies(digest)
     return [
         (
             f"{_NAMES[line.metric_id]}, tenants in {line.currency}",
@@ -118,7 +124,18 @@ def _portfolio_rows(digest: Digest) -> list[tuple[str, str, str]]:
             f"{_shown(line.weighted_mean, line.metric_id, line.currency)} (n = {line.weighted_n})",
         )
         for line in digest.portfolio or ()
+        if line.currency not in unknown
     ]
+
+
+def _unknown(digest: Digest) -> list[str]:
+    found = _unknown_currencies(digest)
+    return [f"nothing is known of the week for tenants in {', '.join(found)}."] if found else []
+
+
+def _unknown_currencies(digest: Digest) -> list[str]:
+    lines = digest.portfolio or ()
+    return sorted({line.currency for line in lines} - {line.currency for line in lines if line.n})
 
 
 def _metric_rows(tenant: TenantDigest) -> list[tuple[str, str, str, str, str]]:
@@ -128,10 +145,21 @@ def _metric_rows(tenant: TenantDigest) -> list[tuple[str, str, str, str, str]]:
             _shown(line.value, line.metric_id, tenant.currency),
             _shown(line.week_change, line.metric_id, tenant.currency, sign="+"),
             _shown(line.baseline_change, line.metric_id, tenant.currency, sign="+"),
-            f"STALE: {line.stale}" if line.stale else "",
+            ""
+            if not line.stale
+            else f"no value: {line.stale}"
+            if line.value is None
+            else f"STALE: {line.stale}",
         )
         for line in tenant.metrics
     ]
+
+
+def _metric_line(metric: str, value: str, week: str, baseline: str, note: str, *, since: bool) -> str:
+    told = f"{metric}: {value}"
+    if value != _NOTHING:
+        told += f"; {week} in the week" + (f", {baseline} since switched on" if since else "")
+    return f"{told} ({note})" if note else told
 
 
 def _summary(tenant: TenantDigest) -> list[str]:
@@ -163,15 +191,15 @@ def _action_rows(tenant: TenantDigest) -> list[tuple[str, str, str, str, str]]:
 def _shown(value: Decimal | None, metric_id: str, currency: str, sign: str = "") -> str:
     """A value in the unit of its metric, as one reads it; a dash for none. `sign` is + for a change."""
     if value is None:
-        return "–"
+        return _NOTHING
     unit = METRICS[metric_id].unit
     if unit.startswith("currency"):
-        return f"{currency} {value:{sign},.0f}"
+        return f"{currency} {value:{sign}z,.0f}"
     if unit == "fraction":
-        return f"{value * 100:{sign}.1f} %"
+        return f"{value * 100:{sign}z.1f} %"
     if unit == "percent":
-        return f"{value:{sign}.1f} {'points' if sign else '%'}"
-    return f"{value:{sign},.2f}"
+        return f"{value:{sign}z.1f} {'points' if sign else '%'}"
+    return f"{value:{sign}z,.2f}"
 
 
 def _one_line(text: str) -> str:

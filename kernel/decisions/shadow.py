@@ -1,4 +1,7 @@
-"""Deciding without consequences: the shadow mode of a tenant, and replays of past days that leave nothing behind."""
+"""Deciding without consequences: replays of past days that leave nothing behind.
+
+The mode in which a tenant's cycles carry nothing out is set in `switches`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from statistics import mean
-from typing import Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import sqlalchemy as sa
@@ -64,17 +66,6 @@ class Foreseen:
     measured: int
     predicted_pct: Decimal | None
     realised_pct: Decimal | None
-
-
-def set_mode(connection: sa.Connection, tenant_id: UUID, mode: Literal["enforce", "shadow"]) -> None:
-    """In shadow a tenant's cycles decide and record, and none of their actions can be approved."""
-    connection.execute(
-        sa.text(
-            "update spine.tenants set config = config || jsonb_build_object('kernel_mode', cast(:mode as text)),"
-            " updated_at = now() where id = :tenant_id"
-        ),
-        {"tenant_id": tenant_id, "mode": mode},
-    )
 
 
 def backtest(

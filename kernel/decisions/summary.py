@@ -69,7 +69,7 @@ def _diagnosis(situation: Situation, bound: Binding) -> str:
             told = "Everything known is on target, so growth comes first."
         else:
             worth = round(gap.money * 30)
-            told = f"{bound.constraint.capitalize()} comes first: {metric_id} is off target{going}, worth {worth} a month."
+            told = f"{bound.constraint.capitalize()} comes first: {metric_id} is off target{going}, worth {worth:,} a month."
     if not situation.given.config.cfo_expansion_enabled:
         return f"{told} CFO gates are switched off, so none was evaluated."
     unknown = [gate.why for gate in situation.gates if gate.state == "unknown"]
@@ -88,9 +88,10 @@ def note(draft: Draft, effect: Effect, situation: Situation, ask: str) -> str:
     """The draft's own sentences, what the expectation rests on, and what the reader must know before agreeing."""
     told = [draft.notes]
     if effect.n:
-        told.append(f"Expected {round(effect.mean_pct, 1)} % after {effect.n} earlier results of its kind.")
+        results = "1 earlier result" if effect.n == 1 else f"{effect.n} earlier results"
+        told.append(f"Expected {round(effect.mean_pct, 1)} %, going by {results} of its kind.")
     if "margin_below_floor" in gates.triggered(situation.gates):
-        told.append("margin_constrained")
+        told.append("margin_constrained: the gross margin is below its floor.")
     if ask:
         told.append(f"A person must agree: {ask}.")
     return " ".join(told)

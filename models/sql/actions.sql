@@ -73,7 +73,8 @@ select spine.acknowledge_action(:action_id, :word, :at)
 select spine.reject_action(:action_id, :word, :at)
 
 -- lock_action --
-select id, execution_status, payload, payload_hash, expires_at from spine.optimization_actions
+select id, type, owner_subsystem, execution_status, payload, payload_hash, gate_states, expires_at
+from spine.optimization_actions
 where tenant_id = :tenant_id and id = :id
 for update
 
@@ -84,16 +85,32 @@ where execution_status = 'awaiting_ack' and expires_at <= :at
 order by tenant_id, id
 
 -- listed --
--- The actions of the tenants, those that wait first; snoozed ones only when everything is asked for.
+-- The actions of the tenants, those that wait first. What is snoozed, and what nobody can answer any more though it
+-- is not swept up yet, only when everything is asked for.
 select tenants.slug as tenant, actions.id, actions.execution_status, actions.priority_rank as rank, actions.type,
-    actions.owner_subsystem as subsystem, actions.target_metric, actions.notes_for_humans,
-    actions.payload -> 'proposed_change' as change, actions.requires_acknowledgment, actions.expires_at,
-    actions.snoozed_until, actions.outcome, actions.created_at
+    actions.owner_subsystem as subsystem, actions.entity_type, actions.entity_id,
+    coalesce(channels.channel || ' in ' || homes.name, campaigns.name) as entity_name, actions.target_metric,
+    actions.notes_for_humans, actions.payload -> 'proposed_change' as change, actions.payload -> 'attributes' as attributes,
+    actions.requires_acknowledgment, actions.expires_at, actions.snoozed_until, actions.applied_at, actions.outcome,
+    actions.created_at
 from spine.optimization_actions as actions
 inner join spine.tenants on tenants.id = actions.tenant_id
+left join spine.spine_campaign_channels as channels
+    on actions.entity_type = 'channel' and channels.tenant_id = actions.tenant_id
+    and channels.id::text = actions.entity_id
+left join spine.spine_campaigns as homes on homes.tenant_id = channels.tenant_id and homes.id = channels.campaign_id
+left join spine.spine_campaigns as campaigns
+    on actions.entity_type = 'campaign' and campaigns.tenant_id = actions.tenant_id
+    and campaigns.id::text = actions.entity_id
 where (cast(:tenant_id as uuid) is null or actions.tenant_id = :tenant_id)
-    and (:everything or actions.execution_status not in ('proposed', 'rejected', 'expired', 'reverted', 'aborted', 'closed'))
-    and (:everything or coalesce(actions.snoozed_until, :at) <= :at)
+    and (
+        :everything
+        or (
+            actions.execution_status not in ('proposed', 'rejected', 'expired', 'reverted', 'aborted', 'closed')
+            and coalesce(actions.snoozed_until, :at) <= :at
+            and (actions.execution_status <> 'awaiting_ack' or actions.expires_at > :at)
+        )
+    )
 order by actions.execution_status <> 'awaiting_ack', tenants.slug, actions.created_at desc, actions.priority_rank
 limit :limit
 
@@ -106,6 +123,7 @@ limit 2
 -- An action with its cycle and the terms of the candidate it was.
 select actions.*, cycles.invoked_at, cycles.binding_constraint, cycles.raw_kernel_output #>> '{cycle_summary,diagnosis}' as diagnosis,
     proposers.name as proposer, acknowledgers.name as acknowledger,
+    coalesce(channels.channel || ' in ' || homes.name, campaigns.name) as entity_name,
     (
         select candidate -> 'terms' from jsonb_array_elements(cycles.trace) as candidate
         where candidate ->> 'family' = actions.family and candidate ->> 'dropped' is null
@@ -120,16 +138,50 @@ left join spine.user_tenants as proposers
     on proposers.tenant_id = actions.tenant_id and proposers.user_id = actions.proposed_by
 left join spine.user_tenants as acknowledgers
     on acknowledgers.tenant_id = actions.tenant_id and acknowledgers.user_id = actions.acknowledged_by
+left join spine.spine_campaign_channels as channels
+    on actions.entity_type = 'channel' and channels.tenant_id = actions.tenant_id
+    and channels.id::text = actions.entity_id
+left join spine.spine_campaigns as homes on homes.tenant_id = channels.tenant_id and homes.id = channels.campaign_id
+left join spine.spine_campaigns as campaigns
+    on actions.entity_type = 'campaign' and campaigns.tenant_id = actions.tenant_id
+    and campaigns.id::text = actions.entity_id
 where actions.tenant_id = :tenant_id and actions.id = :id
 
 -- events --
--- An action's history, people by name.
-select events.at, coalesce(users.name, events.actor) as actor, events.from_status, events.to_status, events.note
+-- An action's history, people by name beside who it was.
+select events.at, events.actor, users.name as person, events.from_status, events.to_status, events.note
 from spine.action_events as events
 left join spine.user_tenants as users
     on users.tenant_id = events.tenant_id and users.user_id::text = events.actor
 where events.tenant_id = :tenant_id and events.optimization_action_id = :id
 order by events.at, events.number
+
+-- tickets --
+-- Work for people, with the action it is about; what is done only when everything is asked for.
+select tenants.slug as tenant, tickets.id, tickets.subsystem, tickets.title, tickets.body, tickets.status,
+    tickets.optimization_action_id as action, actions.execution_status, tickets.created_at as since,
+    coalesce(users.name, tickets.resolved_by) as resolved_by, tickets.resolved_at, tickets.resolution
+from spine.action_tickets as tickets
+inner join spine.tenants on tenants.id = tickets.tenant_id
+inner join spine.optimization_actions as actions
+    on actions.tenant_id = tickets.tenant_id and actions.id = tickets.optimization_action_id
+left join spine.user_tenants as users
+    on users.tenant_id = tickets.tenant_id and users.user_id::text = tickets.resolved_by
+where (cast(:tenant_id as uuid) is null or tickets.tenant_id = :tenant_id)
+    and (cast(:action_id as uuid) is null or tickets.optimization_action_id = :action_id)
+    and (:everything or tickets.status = 'open')
+order by tickets.status <> 'open', tenants.slug, tickets.created_at, tickets.id
+
+-- ticket_by_prefix --
+select id from spine.action_tickets
+where tenant_id = :tenant_id and starts_with(id::text, :prefix)
+limit 2
+
+-- resolve_tickets --
+-- One open ticket, or all that are open about an action.
+update spine.action_tickets set status = 'done', resolved_by = :by, resolved_at = :at, resolution = :why
+where tenant_id = :tenant_id and status = 'open' and (id = :ticket_id or optimization_action_id = :action_id)
+returning optimization_action_id
 
 -- advance --
 -- Compare and set, and the audit row, in one statement: of two who try at once one finds the row changed.

@@ -22,10 +22,14 @@ order by tenants.name, tenants.id
 -- Those of some tenants that a user belongs to.
 select tenant_id from spine.user_tenants where user_id = :user_id and tenant_id = any(cast(:tenant_ids as uuid[]))
 
+-- users --
+-- Everybody who belongs to any tenant.
+select distinct user_id, name from spine.user_tenants
+
 -- metrics --
--- Each metric's newest known value up to the week's end, with the status of its newest row; the newest known value
--- of the week before; and the mean of the 14 days before the tenant was switched on.
-select tenants.id as tenant_id, asked.metric_id, known.date, known.value, newest.value_status as status,
+-- Each metric's newest known value up to the week's end, with day and status of its newest row; the newest known
+-- value of the week before; and the mean of the 14 days before the tenant was switched on.
+select tenants.id as tenant_id, asked.metric_id, known.date, known.value, newest.value_status as status, newest.date as computed,
     earlier.value as earlier_value, baseline.value as baseline_value
 from spine.tenants
 cross join unnest(cast(:metric_ids as text[])) as asked (metric_id)
@@ -36,7 +40,7 @@ left join lateral (
     order by date desc limit 1
 ) as known on true
 left join lateral (
-    select value_status from analytics.metric_snapshots_daily
+    select date, value_status from analytics.metric_snapshots_daily
     where tenant_id = tenants.id and metric_id = asked.metric_id and dimension_key = '' and date <= :last
     order by date desc limit 1
 ) as newest on true

@@ -109,8 +109,10 @@ order by metric_id
 
 -- concurrent --
 -- Other actions whose change was in force and watched while this one was; one taken back until it was taken back.
+-- A ticket changes nothing by itself and takes no credit.
 select id, target_metric from spine.optimization_actions
 where tenant_id = :tenant_id and id <> :action_id and applied_at is not null
+    and type <> all(:ticket_types) and owner_subsystem <> all(:ticket_subsystems)
     and applied_at < :ends_at and least(observation_ends_at, closed_at) > :applied_at
 order by id
 
@@ -123,7 +125,7 @@ where tenant_id = :tenant_id and id = :id and observation_end_date is null
 
 -- recent --
 -- The newest ended actions of each tenant with what became of their target metric. One that its own abort condition
--- ended did harm, though it was never measured to the end.
+-- ended did harm, though it was never measured to the end. What was ended unmeasured, as tickets are, teaches nothing.
 select * from (
     select
         actions.tenant_id, actions.action_id, actions.family, actions.target_metric,
@@ -139,7 +141,7 @@ select * from (
         and results.metric_id = actions.target_metric
     where actions.tenant_id = any(cast(:tenant_ids as uuid[])) and results.observation_end_date is not null
         and (
-            (actions.execution_status = 'closed' and actions.outcome is not null)
+            (actions.execution_status = 'closed' and results.metadata ? 'economics')
             or (
                 actions.execution_status = 'reverted'
                 and exists (
@@ -154,7 +156,8 @@ where place <= :limit
 order by tenant_id, place
 
 -- predictions --
--- What measured actions had promised of their target metric and what came of it, in percent of the baseline.
+-- What measured actions had promised of their target metric and what came of it, in percent of the baseline. What a
+-- person edited had been promised of another value.
 select actions.tenant_id, actions.family, cycles.weights_version,
     (actions.payload #>> '{expected_impact,magnitude_pct}')::numeric as predicted_pct,
     (actions.payload #>> '{expected_impact,confidence}')::numeric as confidence,
@@ -167,20 +170,22 @@ inner join spine.optimization_action_results as results
     on results.tenant_id = actions.tenant_id and results.optimization_action_id = actions.id
     and results.metric_id = actions.target_metric
 where (cast(:tenant_ids as uuid[]) is null or actions.tenant_id = any(:tenant_ids))
-    and actions.execution_status = 'closed' and results.metadata ->> 'effect_pct' is not null
+    and actions.execution_status = 'closed' and actions.proposed_by is null
+    and results.metadata ->> 'effect_pct' is not null
     and (actions.payload #>> '{expected_impact,confidence}')::numeric > 0
     and (results.metadata ->> 'effect_stderr_pct')::numeric + abs((actions.payload #>> '{expected_impact,magnitude_pct}')::numeric) > 0
 order by actions.closed_at, actions.id
 
 -- withdraw_ticket --
 -- What a person was asked to do need not be done any more.
-update spine.action_tickets set status = 'done' where tenant_id = :tenant_id and idempotency_key = :key
+update spine.action_tickets set status = 'done', resolved_by = :by, resolved_at = :at, resolution = :why
+where tenant_id = :tenant_id and idempotency_key = :key and status = 'open'
 
 -- abandon_results --
--- The rows of an action that was taken back: its window never came to an end.
+-- The rows of an action that ended without being measured, and why.
 update spine.optimization_action_results set
     observation_end_date = :end_date, confidence = 0,
-    metadata = metadata || '{"outcome": "not_measurable", "why": "the change was taken back"}'
+    metadata = metadata || jsonb_build_object('outcome', 'not_measurable', 'why', cast(:why as text))
 where tenant_id = :tenant_id and optimization_action_id = :action_id and observation_end_date is null
 
 -- try_lock --

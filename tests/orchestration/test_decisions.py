@@ -74,12 +74,13 @@ def test_a_tenant_that_failed_is_told_by_a_check_and_holds_nobody_back(
     database: sa.Engine, instance: dg.DagsterInstance
 ) -> None:
     good = world.add_tenant(database, "good")
-    world.add_tenant(database, "bad", config={"blocked_actions": ["everything"]})
+    bad = world.add_tenant(database, "bad")
+    world.store_config(database, bad, {"blocked_actions": ["everything"]})
     result = _decide(instance)
     assert result.success
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert [check.check_name for check in failed] == ["no_cycle_failed"]
-    assert "everything is no type of action" in failed[0].metadata["reasons"].value
+    assert "'everything' is unknown" in failed[0].metadata["reasons"].value
     assert [row.status for row in world.cycles_of(database, good)] == ["completed"]
 
 

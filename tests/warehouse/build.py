@@ -10,6 +10,9 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from kernel.warehouse import statistics
 from models import address
 
 PROJECT = Path(__file__).resolve().parents[2] / "dbt"
@@ -56,7 +59,10 @@ def build(
     run_id: str = "test",
     exclude: tuple[str, ...] = ("resource_type:test", "resource_type:unit_test"),
 ) -> None:
-    """Builds the whole warehouse for the days `first` to `last`, both included."""
+    """Builds the whole warehouse for the days `first` to `last`, both included, from fresh statistics as the program does."""
+    engine = sa.create_engine(url)
+    statistics.refresh(engine)
+    engine.dispose()
     done = dbt(
         url,
         "build",

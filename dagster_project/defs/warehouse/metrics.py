@@ -28,7 +28,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _window(context: dg.AssetExecutionContext, tenant_ids: Sequence[str]) -> Window:
+def _window(context: dg.AssetExecutionContext, tenant_ids: Sequence[str], holder: int) -> Window:
     span = context.partition_time_window
     return Window(
         first=span.start.date(),
@@ -36,6 +36,7 @@ def _window(context: dg.AssetExecutionContext, tenant_ids: Sequence[str]) -> Win
         as_of=_now(),
         run_id=context.run_id,
         tenant_ids=tenant_ids,
+        holder=holder,
     )
 
 
@@ -52,7 +53,7 @@ def staging_views() -> dg.AssetsDefinition:
     def build_staging(context: dg.AssetExecutionContext, dbt_cli: DbtCliResource) -> Iterator:
         """Views over the spine and the dictionary; they read no window."""
         now = _now()
-        with dbt.running(Window(now.date(), now.date(), now, context.run_id)):
+        with serialized(engine()), dbt.running(Window(now.date(), now.date(), now, context.run_id)):
             # Cautious: tests that also read working sets wait for the step that builds those.
             command = ["build", "--indirect-selection", "cautious"]
             yield from dbt_cli.cli(command, context=context).stream()
@@ -92,10 +93,10 @@ def snapshots() -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, dbt_cli: DbtCliResource, config: TenantScope
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Computes the run's days for every admitted tenant in one dbt invocation, however many they are."""
-        with serialized(engine()):
+        with serialized(engine()) as holder:
             admitted = admission.admit(engine(), config.tenant_ids)
             statistics.refresh(engine())
-            window = _window(context, admitted.tenant_ids)
+            window = _window(context, admitted.tenant_ids, holder)
             span = (window.first, window.last)
             with dbt.running(window), outcomes.recorded(engine(), context.run_id, span, admitted, _now):
                 results = dbt.invoke(dbt_cli, ["build", "--select", _BUILT], context.log.info)

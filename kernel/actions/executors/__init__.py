@@ -1,6 +1,7 @@
 """One module per subsystem that actions may change, and the registry in which dispatch finds them.
 
-Adding a subsystem: a word in models.vocabulary, its fields in the matrix, a module here, a line in REGISTRY.
+A module here and a line in REGISTRY are all that carrying out takes. That the word exists, which values are safe and
+what is worth proposing stand elsewhere: docs/how-to/add-a-subsystem.md lists the steps and the reason of each.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from kernel.actions import intents
 from kernel.actions.configuration import Address, ConfigurationPort, Transient, Value
 from kernel.actions.executors.base import Assignment
 from kernel.actions.intents import Intent
+from kernel.actions.matrix import TICKETS
+from kernel.errors import RefusedError
 from models.statements import statements
 
 _TITLE_LENGTH = 120  # one line of a list
@@ -45,6 +48,47 @@ class Tickets:
                 _write(connection, address, idempotency_key, title, body)
         except sa.exc.OperationalError as error:
             raise Transient(f"{address} could not be written: {error.orig}") from error
+
+
+def asks_people(kind: str, subsystem: str) -> bool:
+    """Whether an action of that type writes a ticket and changes nothing by itself."""
+    from kernel.actions.executors import REGISTRY  # which imports this module
+
+    return kind in TICKETS or REGISTRY[subsystem].goes_to == "tickets"
+
+
+def resolve(
+    connection: sa.Connection, tenant_id: UUID, ticket_id: UUID, by: str, why: str, at: datetime
+) -> UUID:
+    """Marks the ticket as done; the action it is about. Raises RefusedError when it is done already."""
+    found = _resolve(connection, tenant_id, by, why, at, ticket_id=ticket_id)
+    if not found:
+        raise RefusedError(
+            f"ticket {ticket_id} is no open ticket of the tenant: see revenue-os actions tickets --all"
+        )
+    return found[0]
+
+
+def resolve_all(
+    connection: sa.Connection, tenant_id: UUID, action_id: UUID, by: str, why: str, at: datetime
+) -> None:
+    """Marks every open ticket about the action as done."""
+    _resolve(connection, tenant_id, by, why, at, action_id=action_id)
+
+
+def _resolve(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    by: str,
+    why: str,
+    at: datetime,
+    *,
+    ticket_id: UUID | None = None,
+    action_id: UUID | None = None,
+) -> list[UUID]:
+    which = {"tenant_id": tenant_id, "ticket_id": ticket_id, "action_id": action_id}
+    said = {"by": by, "why": why, "at": at}
+    return list(connection.execute(statements("actions")["resolve_tickets"], which | said).scalars())
 
 
 def raise_alert(connection: sa.Connection, assignment: Assignment, about: str, title: str, body: str) -> None:

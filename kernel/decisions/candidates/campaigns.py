@@ -234,5 +234,6 @@ def _payback_limit(situation: Situation) -> Decimal:
 
 
 def _facts(channel: Channel) -> str:
-    won = "no customer" if channel.new_customers == 0 else f"{round(channel.new_customers, 1)} customers"
-    return f"{channel.channel} spent {round(channel.spend)} over the window and won {won}."
+    won = plain(round(channel.new_customers, 1))
+    customers = "no customers" if won == 0 else "1 customer" if won == 1 else f"{won} customers"
+    return f"{channel.channel} spent {round(channel.spend):,} over the window and won {customers}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -122,6 +123,10 @@ def _attributes(situation: Situation, idea: Idea, exposure: Decimal) -> Attribut
     )
 
 
+def _word(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _draft(
     idea: Idea,
     setting: Setting,
@@ -146,7 +151,7 @@ def _draft(
             field=setting.field,
             current_value=setting.value,
             new_value=new,
-            description=f"Change {setting.field} from {setting.value} to {new}",
+            description=f"Change {setting.field} from {_word(setting.value)} to {_word(new)}",
         ),
         attributes=attributes,
         notes=idea.notes,

@@ -115,7 +115,10 @@ def healthy(world: World, checks: Checks) -> None:
     decided(world, checks, a, A_SECOND, "second.")
     notes = world.action(a, scale)["notes_for_humans"]
     checks.equal(
-        "second.learned", "the next proposal rests on the result", True, "after 1 earlier results" in notes
+        "second.learned",
+        "the next proposal rests on the result",
+        True,
+        "going by 1 earlier result of" in notes,
     )
 
 

@@ -41,7 +41,10 @@ def stopping(world: World, checks: Checks) -> None:
     checks.equal("aborts", "what waits or is claimed is aborted", sorted(waited), _named(names, stop.aborted))
     checks.equal("in-flight", "what a worker is sending is named", in_flight, _named(names, stop.in_flight))
     checks.equal(
-        "offers", "what stands is offered to be taken back", [_SCALE], _named(names, stop.revertible)
+        "offers",
+        "what stands is offered to be taken back",
+        [_SCALE],
+        _named(names, tuple(id for id, _ in stop.revertible)),
     )
     _recorded(world, checks, stop)
     _nothing_stirs(world, checks, company)
@@ -89,7 +92,7 @@ def _recorded(world: World, checks: Checks, stop: Stop) -> None:
         "when": row["at"] == world.at,
         "aborted": row["detail"]["aborted"] == [str(id) for id in stop.aborted],
         "in_flight": row["detail"]["in_flight"] == [str(id) for id in stop.in_flight],
-        "revertible": row["detail"]["revertible"] == [str(id) for id in stop.revertible],
+        "revertible": row["detail"]["revertible"] == [str(id) for id, _ in stop.revertible],
     }
     expected = {
         "who": "Olga",

@@ -243,7 +243,8 @@ def test_a_ticket_is_withdrawn(world: sa.Engine) -> None:
     dispatch.run_due(world, **means())
     ask(world, of.id, action_id)
     assert undo(world, of, action_id) == "reverted"
-    assert one(world, "select status from spine.action_tickets") == "done"
+    query = "select status || ' by ' || resolved_by || ': ' || resolution from spine.action_tickets"
+    assert one(world, query) == "done by reverter: withdrawn: its action was taken back"
 
 
 def test_an_action_that_never_left_is_aborted(world: sa.Engine) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
 from kernel import tenancy
 from kernel.actions import acknowledge, budget
@@ -26,7 +24,6 @@ from tests.integration.actions.proposals import (
     store,
     waiting,
 )
-from tests.integration.decisions import world
 
 LATER = NOW + timedelta(hours=1)
 TRIGGERED = GateReading(
@@ -274,6 +271,33 @@ def test_an_edited_action_waits_for_somebody_else(engine, of):
     assert status(engine, id_) == "approved"
 
 
+def test_an_edited_action_tells_the_new_value_and_keeps_apart_what_the_kernel_said(engine, of):
+    made = action(
+        field="follow_up_sla_hours", new=3, current=6, type="experiment", requires_acknowledgment=True,
+        notes_for_humans="Leads are due within 3 hours.", hypothesis="3 hours get more leads into a conversation",
+    )  # fmt: skip
+    (id_,) = store(engine, of.id, made)
+    edit(engine, of, id_, 2, why="three is too slow.")
+    row = row_of(engine, id_)
+    assert row.notes_for_humans == (
+        "ana proposes follow_up_sla_hours 2 in place of 3: three is too slow."
+        " The kernel had said of its own proposal: Leads are due within 3 hours."
+    )
+    told = row.payload
+    assert (told["notes_for_humans"], told["hypothesis"]) == (row.notes_for_humans, row.hypothesis)
+    assert (
+        row.hypothesis
+        == told["experiment"]["hypothesis"]
+        == "ana proposes follow_up_sla_hours 2: three is too slow."
+    )
+    assert told["proposed_change"]["description"] == "Set follow_up_sla_hours to 2, proposed by ana"
+    edit(engine, of, id_, 4, who=OLGA, why="two is a lot")
+    assert row_of(engine, id_).notes_for_humans == (
+        "olga proposes follow_up_sla_hours 4 in place of 2: two is a lot."
+        " The kernel had said of its own proposal: Leads are due within 3 hours."
+    )
+
+
 def waiting_budget(engine, of, new="120") -> UUID:
     made = budget_change(
         of, new, type="scale", requires_acknowledgment=True,
@@ -314,12 +338,13 @@ def test_a_deeper_discount_is_an_edit_that_reduces_margin(engine, of):
     ("value", "why", "told"),
     [
         (21, "x", "crm.max_touches must be a whole number from 1 to 20, not 21"),
-        (7, "x", "crm.max_touches is proposed to 7 already"),
+        (7, "x", "the action sets crm.max_touches to 7 as it is: approve it, or give another value"),
+        (9, "x", "crm.max_touches is 9 already: reject the action instead"),
         (5, " ", "a change needs its reason"),
     ],
 )
 def test_an_edit_that_breaks_a_rule_is_refused(engine, of, value, why, told):
-    id_ = waiting(engine, of.id)
+    id_ = waiting(engine, of.id, current=9)
     with pytest.raises(RefusedError, match=told):
         edit(engine, of, id_, value, why=why)
 
@@ -387,62 +412,3 @@ def test_a_member_is_found_by_name_and_id_and_has_one_role(engine, of):
     call(engine, "add_member", of, STRANGER, "ana", "member")
     with pytest.raises(RefusedError, match="2 users named 'ana': give the id"):
         call(engine, "find_member", of, "ana")
-
-
-# On the command line -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cli(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch):
-    from dagster_project import database, settings
-    from dagster_project.cli.actions import app
-
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    for cached in (settings.settings, database.engine):
-        cached.cache_clear()
-    world.prepare(engine)
-
-    def run(*arguments: str, fails: bool = False) -> str:
-        result = CliRunner().invoke(app, list(arguments))
-        assert (result.exception is not None) == fails, result.output
-        return str(result.exception) if fails else result.output
-
-    yield run
-    database.engine().dispose()
-    for cached in (settings.settings, database.engine):
-        cached.cache_clear()
-
-
-def test_an_action_is_listed_shown_edited_and_approved_by_its_short_names(engine, of, cli):
-    slug = one(engine, "select slug from spine.tenants where id = :id", id=of.id)
-    id_ = str(fresh(engine, of, current=8))
-    (listed,) = json.loads(cli("list", "-t", slug, "--json"))
-    assert (listed["id"], listed["execution_status"]) == (id_, "awaiting_ack")
-    assert "crm.max_touches: 8 -> 7" in cli("list", "-t", slug)
-    assert id_[:8] in cli("list")
-    candidate = {
-        "family": row_of(engine, UUID(id_)).family, "entity": None, "dropped": None, "terms": {"gain": "12.5"},
-    }  # fmt: skip
-    given = {"trace": json.dumps([candidate | {"family": "x", "terms": {"loss": "1"}}, candidate])}
-    one(engine, "update spine.optimization_cycles set trace = cast(:trace as jsonb) returning 1", **given)
-    text = cli("show", id_[:8], "-t", slug)
-    assert "gain  12.5" in text
-    assert "loss" not in text
-    assert "crm.max_touches: 8 -> 7" in text
-    assert "cash_constrained" in text
-    told = json.loads(cli("show", id_[:8], "-t", slug, "--json"))
-    short = told["hash"][:8]
-    assert "no approver" in cli("approve", id_[:8], "-t", slug, "--as", "max", "--hash", short, fails=True)
-    assert "too short" in cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", "ab", fails=True)
-    assert "not what was shown" in cli(
-        "approve", id_[:8], "-t", slug, "--as", "ana", "--hash", "0" * 8, fails=True
-    )
-    cli("snooze", id_[:8], "-t", slug, "--as", "ana", "--hours", "2")
-    assert json.loads(cli("list", "-t", slug, "--json")) == []
-    assert len(json.loads(cli("list", "-t", slug, "--all", "--json"))) == 1
-    cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", short)
-    assert status(engine, UUID(id_)) == "approved"
-    assert "aborted" in cli("abort", id_[:8], "-t", slug, "--as", "olga", "--why", "second thoughts")
-    assert "only what is applied" in cli(
-        "revert", id_[:8], "-t", slug, "--as", "olga", "--why", "again", fails=True
-    )

@@ -36,8 +36,9 @@ def world(engine: sa.Engine) -> sa.Engine:
 
 
 def tenant(engine: sa.Engine, slug: str, *, name: str = "", currency: str = "USD", **flags: Any) -> UUID:
-    """A switched-on tenant with 14 days of the usual metrics up to the Sunday; `metrics` change some."""
-    metrics = USUAL | flags.pop("metrics", {})
+    """A switched-on tenant with 14 days of the usual metrics up to the Sunday; `metrics` change some, None all."""
+    metrics = flags.pop("metrics", {})
+    metrics = {} if metrics is None else USUAL | metrics
     flags = {"revenue_os_enabled": True, "cfo_expansion_enabled": True} | flags
     with engine.begin() as connection:
         tenancy.service(connection)
@@ -134,6 +135,55 @@ def test_a_metric_without_any_value_says_why(world: sa.Engine) -> None:
     write(world, tenant_id, "payback_months", SUNDAY - timedelta(days=13), ["infinite"] * 14)
     found = line(build(world).tenants[0], "payback_months")
     assert (found.value, found.stale) == (None, "infinite")
+
+
+def test_a_value_of_more_than_ninety_days_ago_tells_its_day(world: sa.Engine) -> None:
+    tenant(world, "t")
+    found = build(world, week=SUNDAY + timedelta(days=100))
+    told = line(found.tenants[0], "cac_blended")
+    assert (told.value, told.stale) == (None, "last known on 2026-05-10")
+    text = digest_pages.render_text(found)
+    assert "CAC: – (no value: last known on 2026-05-10)" in text
+    assert "STALE" not in text
+
+
+def test_a_metric_that_is_computed_no_more_tells_since_when(world: sa.Engine) -> None:
+    tenant_id = tenant(world, "t")
+    write(world, tenant_id, "payback_months", SUNDAY - timedelta(days=13), ["infinite"] * 14)
+    (found,) = build(world, week=SUNDAY + timedelta(days=7)).tenants
+    assert line(found, "payback_months").stale == "infinite on 2026-05-10"
+    assert line(found, "cac_blended").stale == "as of 2026-05-10"
+
+
+def test_the_time_before_the_switch_is_told_only_when_it_was_turned_by_then(world: sa.Engine) -> None:
+    later = datetime(2026, 5, 11, tzinfo=UTC)
+    for slug, at in (("before", later - timedelta(seconds=1)), ("after", later), ("unknown", None)):
+        tenant(world, slug, name=slug, revenue_os_activated_at=at)
+    found = build(world)
+    told = {
+        each.slug: (each.switched_on, line(each, "cac_blended").baseline_change) for each in found.tenants
+    }
+    assert told == {"before": (SUNDAY, Decimal(0)), "after": (None, None), "unknown": (None, None)}
+    for render in (digest_pages.render_text, digest_pages.render_html):
+        assert render(found).lower().count("since switched on") == (
+            6 if render is digest_pages.render_text else 1
+        )
+
+
+def test_currencies_of_which_nothing_is_known_are_one_line(world: sa.Engine) -> None:
+    for currency in ("EUR", "GBP", "USD"):
+        tenant(world, currency.lower(), currency=currency, metrics={} if currency == "USD" else None)
+    found = build(world)
+    text = digest_pages.render_text(found)
+    assert "Portfolio: nothing is known of the week for tenants in EUR, GBP." in text
+    assert text.count("n = 0") == 0
+    assert "nothing is known of the week for tenants in EUR, GBP." in digest_pages.render_html(found)
+
+
+def test_a_change_that_rounds_to_nothing_has_no_sign_of_loss(world: sa.Engine) -> None:
+    tenant_id = tenant(world, "t")
+    write(world, tenant_id, "gross_margin_pct", SUNDAY, ["62.49"])
+    assert "Gross margin: 62.5 %; +0.0 points in the week" in digest_pages.render_text(build(world))
 
 
 def test_every_closed_action_counts_by_its_economics_whatever_its_target(world: sa.Engine) -> None:

@@ -37,9 +37,27 @@ def test_what_waits_is_aborted_and_what_stands_is_offered_for_revert(engine: sa.
     )
     stop = _stop(engine, of)
     assert set(stop.aborted) == set(waiting)
-    assert stop.revertible == (standing,)
+    assert stop.revertible == (
+        (standing, "crm.max_touches: not set -> 7, in force since 2026-05-04 09:00 UTC"),
+    )
     assert {row_of(engine, each).execution_status for each in waiting} == {"aborted"}
     assert row_of(engine, standing).execution_status == "observing"
+
+
+def test_what_can_be_taken_back_is_told_in_words_and_no_ticket_is_among_it(engine: sa.Engine) -> None:
+    of = company(engine)
+    budget_id, *_ = approve(
+        engine,
+        of.id,
+        budget_change(of),
+        action("data", "ticket", None, type="alert"),
+        action(field="auto_assign", new=True, attributes={"window_days": 14, "reversible": False}),
+    )
+    assert dispatch.run_due(engine, **means()).applied == 3
+    told = dict(_stop(engine, of).revertible)
+    assert told == {
+        budget_id: "campaigns.budget_daily of paid_search in Spring: 100 -> 120, in force since 2026-05-04 09:00 UTC"
+    }
 
 
 def test_nothing_is_applied_after_the_stop(engine: sa.Engine) -> None:

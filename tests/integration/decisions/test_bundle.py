@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -26,8 +27,12 @@ from tests.integration.decisions.world import (
     execute,
     insert,
     manual,
+    rows,
+    store_config,
     write_day,
 )
+
+WHO = {"actor": "Ada", "reason": "pilot", "at": MORNING}
 
 
 def load(
@@ -104,11 +109,12 @@ def test_the_configuration_in_force_at_the_instant_counts(database: sa.Engine):
     assert given(database, tenant, clock=MORNING + timedelta(hours=2)).targets.pipeline_total == 2
 
 
-def test_a_blocked_action_that_is_no_type_is_refused(database: sa.Engine):
-    tenant = add_tenant(database, "one", config={"blocked_actions": ["scaling"]})
+def test_a_stored_configuration_with_a_word_nobody_knows_decides_nothing(database: sa.Engine):
+    tenant = add_tenant(database, "one")
+    store_config(database, tenant, {"blocked_actions": ["scaling"]})
     found = load(database, tenant)[tenant]
     assert isinstance(found, KernelError)
-    assert (found.code, "scaling is no type of action" in found.message) == ("INVALID_INPUT", True)
+    assert (found.code, "'scaling' is unknown" in found.message) == ("INVALID_INPUT", True)
 
 
 def test_readings_are_the_totals_of_thirty_five_days_up_to_the_newest_computed(database: sa.Engine):
@@ -224,24 +230,56 @@ def test_a_setting_of_a_person_is_read_and_may_be_set_again(database: sa.Engine)
     tenant = add_tenant(database, "one", days=2)
     with database.begin() as connection:
         tenancy.service(connection, tenant)
-        for value in (30, 15):
-            settings.set_setting(connection, tenant, "crm", "follow_up_minutes", value, at=MORNING)
-    assert [(item.field, item.value) for item in given(database, tenant).settings] == [
-        ("follow_up_minutes", 15)
+        for value in (12, 6):
+            settings.set_setting(connection, tenant, "crm", "max_touches", value, **WHO)
+    assert [(item.field, item.value) for item in given(database, tenant).settings] == [("max_touches", 6)]
+    kept = rows(database, "select actor, reason, detail from ops.incidents order by detail ->> 'value'")
+    assert [tuple(row) for row in kept] == [
+        ("Ada", "pilot", {"setting": "crm.max_touches", "value": value}) for value in (12, 6)
     ]
 
 
 @pytest.mark.parametrize(
-    ("subsystem", "value", "told"),
+    ("setting", "value", "told"),
     [
-        ("campaigns", 1, "campaigns and their channels"),
-        ("sales", 1, "no settings"),
-        ("crm", float("nan"), "JSON"),
+        ("campaigns.budget_daily", 1, "campaigns and their channels are facts"),
+        ("crn.max_touches", 1, "did you mean crm"),
+        ("crm.max_touch", 1, "did you mean max_touches"),
+        ("crm.max_touches", 21, "must be a whole number from 1 to 20, not 21"),
+        ("crm.max_touches", float("nan"), "must be a whole number"),
+        ("pricing.trial_days", "many", "must be a whole number from 0 to 90, not 'many'"),
+        ("routing.overflow_queue", "inbound", "set routing.queues first"),
+        ("routing.queues", ["inbound", "inbound"], "a list of ids, each once"),
+        ("data.owner", "me", "subsystem 'data' has no settings: choose among crm"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(database: sa.Engine, subsystem: str, value: object, told: str):
-    with database.begin() as connection, pytest.raises(RefusedError, match=told):
-        settings.set_setting(connection, uuid4(), subsystem, "field", value, at=MORNING)
+def test_a_setting_that_no_action_could_set_is_refused(
+    database: sa.Engine, setting: str, value: object, told: str
+):
+    tenant = add_tenant(database, "one", days=0)
+    subsystem, field = setting.split(".")
+    with database.begin() as connection, pytest.raises(RefusedError, match=re.escape(told)):
+        tenancy.service(connection, tenant)
+        settings.set_setting(connection, tenant, subsystem, field, value, **WHO)
+
+
+def test_a_queue_may_be_chosen_once_it_is_listed(database: sa.Engine):
+    tenant = add_tenant(database, "one", days=2)
+    with database.begin() as connection:
+        tenancy.service(connection, tenant)
+        settings.set_setting(connection, tenant, "routing", "queues", ["inbound", "late"], **WHO)
+        settings.set_setting(connection, tenant, "routing", "overflow_queue", "late", **WHO)
+        with pytest.raises(RefusedError, match="must be the id of a queue there is, not 'early'"):
+            settings.set_setting(connection, tenant, "routing", "overflow_queue", "early", **WHO)
+    assert {item.field for item in given(database, tenant).settings} == {"queues", "overflow_queue"}
+
+
+def test_a_setting_without_its_reason_is_not_set(database: sa.Engine):
+    tenant = add_tenant(database, "one", days=2)
+    with pytest.raises(RefusedError, match="needs its reason"), database.begin() as connection:
+        tenancy.service(connection, tenant)
+        settings.set_setting(connection, tenant, "crm", "max_touches", 3, **(WHO | {"reason": " "}))
+    assert given(database, tenant).settings == ()
 
 
 def test_gates_are_asked_as_the_metrics_stand(database: sa.Engine):

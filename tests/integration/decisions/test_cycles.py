@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from kernel.decisions import cycles, shadow
+from kernel import tenancy
+from kernel.decisions import cycles, switches
 from kernel.decisions.contract import KernelError
 from tests.integration.decisions.world import (
     HEALTHY,
@@ -173,7 +174,8 @@ def test_one_tenant_that_cannot_be_read_does_not_fail_its_batch(database: sa.Eng
 def test_shadow_decides_and_records_and_proposes_nothing_live(database: sa.Engine):
     tenant = add_tenant(database, "one")
     with database.begin() as connection:
-        shadow.set_mode(connection, tenant, "shadow")
+        tenancy.service(connection, tenant)
+        switches.set_mode(connection, tenant, "shadow", actor="test", reason="test", at=MORNING)
     run(database)
     assert cycles_of(database, tenant)[0].mode == "shadow"
     stored = rows(database, "select execution_status from spine.optimization_actions")

@@ -83,6 +83,14 @@ def add_tenant(
     return tenant_id
 
 
+def store_config(engine: sa.Engine, tenant_id: UUID, payload: Mapping[str, Any]) -> None:
+    """A version as an older release could have left it: nothing checks it."""
+    insert(
+        engine, "spine.config_versions", tenant_id=tenant_id, valid_from=datetime(2026, 2, 1, tzinfo=UTC),
+        author="test", reason="test", payload=dict(payload),
+    )  # fmt: skip
+
+
 def write_day(engine: sa.Engine, tenant_id: UUID, day: date, metrics: Mapping[str, Any]) -> None:
     write_days(engine, tenant_id, [day], metrics)
 
