@@ -175,6 +175,7 @@ def test_an_embedded_server_url_becomes_the_variables_libpq_reads():
         "PGPORT": "5432",
         "PGUSER": "postgres",
         "PGDATABASE": "revenue",
+        "PGCONNECT_TIMEOUT": "15",
     }
 
 
