@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -66,9 +69,25 @@ def write(world: World, directory: Path) -> None:
     """Writes one tenant's folder, in place of what an earlier call wrote there.
 
     Layout: `<slug>/tenant.yaml`, `<slug>/<drop>/<source system>/<fact>.csv` (`.csv.gz` when large) and
-    `<slug>/truth/<fact>.parquet`. The same world gives the same bytes.
+    `<slug>/truth/<fact>.parquet`. The same world gives the same bytes. A second writer waits for the first.
     """
     folder = directory / world.truth.tenant.slug
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _write(world, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def _write(world: World, folder: Path) -> None:
     for part in (INITIAL, CORRECTIONS, "truth"):
         shutil.rmtree(folder / part, ignore_errors=True)
     for delivery in world.deliveries:

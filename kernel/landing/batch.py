@@ -39,12 +39,14 @@ _SAMPLE_ROWS = 10_000
 class Options:
     """How to load: `strict` fails a file for any reject, `dry_run` takes everything back.
 
-    `reference_source_system` goes before what a mapping says. Raises RefusedError for reversed `covers`.
+    `handed_over` is since when the source's rows stand so, where they do not say it themselves; `now` when left
+    out. `reference_source_system` goes before what a mapping says. Raises RefusedError for reversed `covers`.
     """
 
     now: datetime
     strict: bool = False
     dry_run: bool = False
+    handed_over: datetime | None = None
     covers: tuple[date | None, date | None] = (None, None)
     source_system: str = "landing"
     reference_source_system: str | None = None
@@ -143,6 +145,7 @@ class Batch:
             "source_system": self.mapping.source_system,
             "batch_id": self.id,
             "now": self.options.now,
+            "handed_over": self.options.handed_over or self.options.now,
         }
 
     def _execute(self, statement: str | sa.TextClause, **more: Any) -> sa.CursorResult[Any]:
@@ -209,7 +212,10 @@ class Batch:
         if bad:
             with cursor.copy("copy refused (line, field, reason, row_key, row) from stdin") as copy:
                 for reject in bad:
-                    copy.write_row((reject.line, reject.field, reject.reason, reject.key, _json(reject.row)))
+                    # A column that nothing reads may be named by any characters.
+                    field = reject.field and reader.clean(reject.field)
+                    told = reader.clean(reject.reason)
+                    copy.write_row((reject.line, field, told, reject.key, _json(reject.row)))
 
     def _refuse(self, plan: upsert.Plan, output: Output) -> int:
         """Takes the rows out of `incoming` that cannot be stored; gives how many."""
@@ -265,8 +271,7 @@ class Batch:
         known = statements("landing")
         fact = {"fact": plan.fact.name}
         self._cover(plan)
-        given = "coalesce(ingested_at, :now)" if "ingested_at" in plan.present else ":now"
-        self._do(known["watermark"].text.replace("{instant}", given), **fact)
+        self._do(known["watermark"], **fact)
         self._do(known["resolve"].text.replace("{row_key}", plan.row_key), **fact)
         # The name of an export is its own; any other is that of tomorrow's file too.
         file = {"file_name": self.path.name, "is_export": REJECTED in self.path.name}
@@ -344,4 +349,5 @@ def _csv(frame: pd.DataFrame) -> memoryview:
 
 
 def _json(row: dict[str, Any]) -> str:
-    return json.dumps({name: reader.clean(str(value)) for name, value in row.items()}, ensure_ascii=False)
+    storable = {reader.clean(name): reader.clean(str(value)) for name, value in row.items()}
+    return json.dumps(storable, ensure_ascii=False)

@@ -22,9 +22,18 @@ from kernel.landing.mapping import Output, Source
 from kernel.landing.reader import Chunk, Reject
 from kernel.money import CURRENCIES
 
-# The limits keep every value within PostgreSQL's numeric and bigint: one absurd number must not stop a file.
+# A row with an absurd number must stop neither its file nor the metrics, whose columns hold 26 digits before the
+# point: hence bounds on texts, on magnitudes, and on what may be divided by.
 _NUMBER = r"[+-]?([0-9]{1,60}(\.[0-9]{0,60})?|\.[0-9]{1,60})([eE][+-]?[0-9]{1,2})?"
 _INTEGER = r"[+-]?[0-9]{1,18}(\.0{0,60})?"
+_BELOW = {"money": 10**15, "number": 10**15, "integer": 10**12}
+_SMALLEST = Decimal("0.000000001")
+_JSON_DIGITS = 1_000  # of a fraction; PostgreSQL holds 16,383, Python bounds whole numbers itself
+# PostgreSQL indexes no text above 2,704 bytes, and a key does not stand alone in its index.
+KEY_BYTES = 500
+_INDEXED = ("source_key", "event_type", "activity_type")
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_UNIX = r"[+-]?[0-9]{1,15}(\.[0-9]{0,9})?"
 _OFFSET = r":[0-9.]+ ?(?:[zZ]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
 _TRUE = {"true": "true", "t": "true", "yes": "true", "y": "true", "1": "true"}
 _FALSE = {"false": "false", "f": "false", "no": "false", "n": "false", "0": "false"}
@@ -153,7 +162,13 @@ def _typed(text: pd.Series, column: Column, source: Source, now: datetime) -> Ca
 
 
 def _as_text(text: pd.Series, column: Column, _source: Source, _now: datetime) -> Cast:
-    return text, [(text.str.contains("\x00", regex=False), "a text without NUL characters is needed")]
+    wrongs = [(text.str.contains("\x00", regex=False), "a text without NUL characters is needed")]
+    if column.kind == "reference" or column.name in _INDEXED:
+        long = text.str.len() > KEY_BYTES // 4
+        if long.any():
+            long[long] = [len(value.encode()) > KEY_BYTES for value in text[long]]
+            wrongs.append((long, f"a text of at most {KEY_BYTES} bytes is needed"))
+    return text, wrongs
 
 
 def _as_number(text: pd.Series, column: Column, source: Source, _now: datetime) -> Cast:
@@ -162,19 +177,37 @@ def _as_number(text: pd.Series, column: Column, source: Source, _now: datetime) 
     if source.decimal_comma:
         text = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     whole = column.kind == "integer"
-    wrong = ~text.str.fullmatch(_INTEGER if whole else _NUMBER)
-    wrongs = [(wrong, "a whole number is needed" if whole else "a number is needed")]
+    shape = _INTEGER if whole else _NUMBER
+    wrong = ~text.str.fullmatch(shape)
     if source.scale is not None:
         text = text.where(wrong, _scaled(text.mask(wrong, "0"), Decimal(source.scale)))
-    size = pd.to_numeric(text.mask(wrong, "0"))
-    if column.minimum is not None:
-        why = f"a number of at least {column.minimum:g} is needed"
-        if column.kind == "money":
-            why = "an amount is a magnitude and never negative: the type or reason gives its sign"
-        wrongs.append((size < column.minimum, why))
-    if column.maximum is not None:
-        wrongs.append((size > column.maximum, f"a number of at most {column.maximum:g} is needed"))
+        if whole:
+            wrong |= ~text.str.fullmatch(shape)
+    wrongs = [(wrong, "a whole number is needed" if whole else "a number is needed")]
+    wrongs += _out_of_bounds(text.mask(wrong, "0"), column)
     return (text.str.replace(r"\.0*$", "", regex=True) if whole else text), wrongs
+
+
+def _out_of_bounds(text: pd.Series, column: Column) -> list[tuple[pd.Series, str]]:
+    with localcontext(prec=250):  # exact: floats would let a bound slip, the default of 28 digits would round
+        size = pd.Series([Decimal(value) for value in text], index=text.index, dtype=object)
+        most = _BELOW[column.kind]
+        wrongs = [(size.abs() >= most, f"a number smaller than {most:,} is needed")]
+        if column.minimum is not None:
+            why = f"a number of at least {column.minimum:g} is needed"
+            if column.kind == "money":
+                why = "an amount is a magnitude and never negative: the type or reason gives its sign"
+            wrongs.append((size < Decimal(str(column.minimum)), why))
+        if column.maximum is not None:
+            why = f"a number of at most {column.maximum:g} is needed"
+            wrongs.append((size > Decimal(str(column.maximum)), why))
+        if column.decimals is not None:
+            why = f"a number with at most {column.decimals} decimals is needed: round it"
+            wrongs.append((size % Decimal(1).scaleb(-column.decimals) != 0, why))
+        wrongs.append(
+            ((size != 0) & (size.abs() < _SMALLEST), f"0 or a number of at least {_SMALLEST:f} is needed")
+        )
+    return wrongs
 
 
 def _scaled(text: pd.Series, scale: Decimal) -> pd.Series:
@@ -206,6 +239,8 @@ def _as_json(text: pd.Series, *_: object) -> Cast:
 
 
 def _finite(value: str) -> float:
+    if len(value) > _JSON_DIGITS:
+        raise ValueError("too many digits")
     number = float(value)
     if not isfinite(number) or (number == 0 and value.lower().split("e")[0].strip("-0.") != ""):
         raise ValueError(value)
@@ -234,17 +269,25 @@ def _is_object(value: str) -> bool:
 
 def _as_date(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
     shape = source.format or "%Y-%m-%d"
-    moments = pd.to_datetime(text.where(text != "", None), format=shape, errors="coerce")
+    moments = pd.to_datetime(_dated(text, source, whole=True), format=shape, errors="coerce")
     latest = now.replace(tzinfo=None) + (timedelta(days=1) if _happened(column) else timedelta(days=366 * 20))
     wrong = moments.isna() | (moments < _EARLIEST.replace(tzinfo=None)) | (moments > latest)
     why = f"a date like {shape} from 1970-01-01 to {latest:%Y-%m-%d} is needed"
-    days = np.datetime_as_string(moments.to_numpy("datetime64[D]"))
-    return pd.Series(days, index=text.index, dtype="str"), [(wrong, why)]
+    days = pd.Series(np.datetime_as_string(moments.to_numpy("datetime64[D]")), index=text.index, dtype="str")
+    return days.mask(wrong, None), [(wrong, why)]
+
+
+def _dated(text: pd.Series, source: Source, *, whole: bool) -> pd.Series:
+    """Only what begins with a day, or is one: pandas takes `now` in any format, and `2026` for a day."""
+    if source.format is not None:
+        return text.where(text.str.contains("[0-9]"), None)
+    return text.where(text.str.fullmatch(_DATE) if whole else text.str.match(_DATE), None)
 
 
 def _as_timestamp(text: pd.Series, column: Column, source: Source, now: datetime) -> Cast:
-    given = text.where(text != "", None)
+    given = _dated(text, source, whole=False)
     if source.format in ("unix", "unix_ms"):
+        given = given.where(text.str.fullmatch(_UNIX), None)
         unit = "s" if source.format == "unix" else "ms"
         moments = pd.to_datetime(pd.to_numeric(given, errors="coerce"), unit=unit, utc=True, errors="coerce")
     elif source.time_zone:

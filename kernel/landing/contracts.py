@@ -32,7 +32,8 @@ class Column:
     """One column of a landing file.
 
     `target` is the spine column (the same name unless said). A reference holds the source key of a row of
-    fact `refers_to` and becomes that row's id. `minimum` and `maximum` are inclusive.
+    fact `refers_to` and becomes that row's id. `minimum` and `maximum` are inclusive; `decimals` is how many a
+    number may have, None for any.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column:
     refers_to: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    decimals: int | None = None
     default: str | None = None
 
     @property
@@ -100,7 +102,7 @@ def _choice(
 
 
 def _money(name: str, meaning: str, *, required: bool = False, signed: bool = False) -> Column:
-    return Column(name, "money", meaning, required=required, minimum=None if signed else 0)
+    return Column(name, "money", meaning, required=required, minimum=None if signed else 0, decimals=9)
 
 
 _CURRENCY = Column("currency", "currency", "ISO 4217 code; the tenant's default currency when left out")
@@ -366,7 +368,7 @@ FX_RATES = Fact(
         Column("rate_date", "date", "day of the rate", required=True),
         Column("base_currency", "currency", "one unit of this", required=True),
         Column("quote_currency", "currency", "is worth `rate` of this", required=True),
-        Column("rate", "number", "above 0", required=True, minimum=1e-9),
+        Column("rate", "number", "above 0", required=True, minimum=1e-9, maximum=1e9, decimals=12),
         _INGESTED,
     ),
     happened="rate_date", by_source=False,

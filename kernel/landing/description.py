@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.landing.contracts import known_fact
-from kernel.landing.mapping import Covers, told
+from kernel.landing.mapping import Covers, read_yaml, told
 from models.actions import subsystem_settings, user_tenants
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,12 +87,11 @@ _PARTS: dict[str, type[BaseModel]] = {"config": Version, "members": Person, "fla
 
 def read(path: Path) -> Description:
     """Raises RefusedError naming the file, the place and what is wrong there."""
+    read = read_yaml(path, yaml.SafeLoader)
     try:
-        described = Description(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        described = Description.model_validate(read)
     except ValidationError as error:
         raise RefusedError(f"{path}, {told(error, Description, _PARTS)}") from None
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{path} is no valid YAML: {str(error).splitlines()[0]}") from None
     except RefusedError as error:
         raise RefusedError(f"{path}: {error}") from None
     if described.slug != path.parent.name:

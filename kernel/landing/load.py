@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 
 from kernel import tenancy
@@ -26,6 +27,7 @@ from kernel.tenancy import Tenant
 from models.errors import RevenueOsError
 from models.ops import load_batches
 
+IRREGULAR = "is no regular file: put the file itself there, or remove it"
 ENDINGS = (".csv", ".csv.gz", ".parquet", ".txt", ".txt.gz")
 
 
@@ -61,12 +63,15 @@ class LoadReport:
 
 def files_in(path: Path, mapping: Mapping | None) -> list[Path]:
     """The loadable files of a file or folder, in an order in which references come before what points at them."""
-    found = [file for file in _files(path) if path.is_file() or _place(file, mapping) is not None]
+    found = [file for file in _files(path) if not path.is_dir() or _place(file, mapping) is not None]
     if mapping is not None:
         found = [file for file in found if mapping.file_for(file) is not None]
     if not found:
         wanted = ", ".join(file.pattern for file in mapping.files) if mapping else ", ".join(FACTS)
         raise RefusedError(f"{path} holds no file this load is for: it looks for {wanted}")
+    for file in found:
+        if not file.is_file():
+            raise RefusedError(f"{file} {IRREGULAR}")
     return sorted(found, key=lambda file: (_place(file, mapping) or 0, file.name))
 
 
@@ -108,7 +113,9 @@ def load_path(
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise RefusedError(f"{path} does not exist: name a file or a folder of files")
-    return [path] if path.is_file() else [file for file in path.iterdir() if file.name.endswith(ENDINGS)]
+    if path.is_dir():
+        return [file for file in path.iterdir() if file.name.endswith(ENDINGS)]
+    return [path]
 
 
 def _place(file: Path, mapping: Mapping | None) -> int | None:
@@ -141,8 +148,9 @@ def _load_file(
     options: Options,
     on_bytes: Callable[[int], None],
 ) -> list[Outcome]:
-    digest = reader.checksum(path)
+    digest = ""
     try:
+        digest = reader.checksum(path)
         used, file = _resolved(path, mapping, options)
         with contextlib.nullcontext(trial) if trial is not None else engine.begin() as connection:
             tenancy.service(connection, tenant.id)
@@ -154,23 +162,26 @@ def _load_file(
                 for output in file.outputs
             ]
     except (Exception, KeyboardInterrupt) as error:
-        told = _told(path, error)
+        why = told(path, error)
         if trial is None:
-            # Nothing can be recorded on a server that went away.
-            with contextlib.suppress(sa.exc.OperationalError):
-                _record_failure(engine, path, digest, tenant, mapping, options, told)
-        if isinstance(error, sa.exc.DBAPIError):
-            raise RefusedError(told) from error
-        raise
+            # Nothing can be recorded on a server that went away, and the first error is the one to be told.
+            with contextlib.suppress(Exception):
+                _record_failure(engine, path, digest, tenant, mapping, options, why)
+        if isinstance(error, RevenueOsError) or not isinstance(error, Exception):
+            raise
+        raise RefusedError(why) from error
 
 
-def _told(path: Path, error: BaseException) -> str:
-    if isinstance(error, sa.exc.DBAPIError):
-        said = str(error.orig).strip().splitlines()[0]
-        return f"{path.name} cannot be stored and nothing of it was: the database says {said}"
+def told(path: Path, error: BaseException) -> str:
+    """Why a file was not loaded, in a sentence, whatever went wrong."""
     if isinstance(error, RevenueOsError):
         return str(error)
-    return f"{path.name} was interrupted and nothing of it was stored: {type(error).__name__} {error}".strip()
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    said = next(iter(str(original).strip().splitlines()), "")
+    if isinstance(original, psycopg.Error):
+        return f"{path.name} cannot be stored and nothing of it was: the database says {said}"
+    what = "cannot be loaded" if isinstance(error, Exception) else "was interrupted"
+    return f"{path.name} {what} and nothing of it was stored: {type(original).__name__} {said}".strip()
 
 
 def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Mapping, File]:
@@ -205,7 +216,7 @@ def _resolved(path: Path, mapping: Mapping | None, options: Options) -> tuple[Ma
 
 
 def _record_failure(
-    engine: sa.Engine, path: Path, digest: str, tenant: Tenant, mapping: Mapping | None, options: Options, told: str
+    engine: sa.Engine, path: Path, digest: str, tenant: Tenant, mapping: Mapping | None, options: Options, why: str
 ) -> None:  # fmt: skip
     """In a transaction of its own: the file's own was rolled back."""
     file = mapping.file_for(path) if mapping else None
@@ -216,12 +227,12 @@ def _record_failure(
                 tenant_id=tenant.id,
                 fact=file.outputs[0].fact if file else _fact_name(path),
                 source_system=mapping.source_system if mapping else options.source_system,
-                file_name=path.name,
+                file_name=reader.clean(path.name),
                 file_sha256=digest,
                 mapping_name=mapping.name if mapping else CONTRACT,
                 status="failed",
                 started_at=options.now,
                 finished_at=sa.func.clock_timestamp(),
-                error=told[:2000],
+                error=reader.clean(why)[:2000],
             )
         )

@@ -66,9 +66,12 @@ class Source(_Strict):
     @classmethod
     def _exact(cls, value: str | None) -> str | None:
         try:
-            Decimal(value or "1")
+            # An exponent of a million would make each amount a text as long.
+            usable = -30 < Decimal(value or "1").adjusted() < 30 and Decimal(value or "1").is_finite()
         except InvalidOperation:
-            raise ValueError(f"{value!r} is no number to multiply by: write one such as 0.01") from None
+            usable = False
+        if not usable:
+            raise ValueError(f"{value!r} is no number to multiply by: write one such as 0.01")
         return value
 
     @field_validator("time_zone")
@@ -212,6 +215,24 @@ def _in_folder(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in _YAML)
 
 
+def read_yaml(path: Path, loader: type[yaml.SafeLoader]) -> dict[Any, Any]:
+    """What a YAML file says. Raises RefusedError for one that cannot be read or is no mapping."""
+    if path.exists() and not path.is_file():
+        raise RefusedError(f"{path} is no regular file: put the file itself there, or remove it")
+    try:
+        read = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - builds on SafeLoader
+    except OSError as error:
+        raise RefusedError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RefusedError(f"{path} is no valid YAML: it is nested too deeply") from None
+    # The last four are what the library gives for a text that is not what its tag says, as `!!int abc`.
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RefusedError(f"{path} is no valid YAML: {next(iter(str(error).splitlines()), '')}") from None
+    if not isinstance(read, dict):
+        raise RefusedError(f"{path} is no valid YAML mapping: it needs fields such as name: ...")
+    return read
+
+
 def load_mapping(name_or_path: str, folders: Sequence[Path] = ()) -> Mapping:
     """A mapping by name, from the folders or shipped, or by path of its YAML file.
 
@@ -229,14 +250,9 @@ def load_mapping(name_or_path: str, folders: Sequence[Path] = ()) -> Mapping:
             )
             raise RefusedError(f"mapping {name_or_path!r} is unknown: {hint}")
         path = names[name_or_path]
+    read = read_yaml(path, _Text)
     try:
-        return Mapping(**yaml.load(path.read_text(encoding="utf-8"), _Text))  # noqa: S506 - builds on SafeLoader
-    except OSError as error:
-        raise RefusedError(f"mapping file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        raise RefusedError(
-            f"mapping file {path} is no valid YAML mapping: {str(error).splitlines()[0]}"
-        ) from None
+        return Mapping.model_validate(read)
     except ValidationError as error:
         raise RefusedError(f"mapping file {path}, {told(error, Mapping, _PARTS)}") from None
     except RefusedError as error:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +22,10 @@ from kernel.landing.mapping import File
 SURPLUS = "beyond the header: "  # and the place: how the fields of a row that is too long are kept
 CHUNK_ROWS = 50_000
 _BLOCK_BYTES = 8 * 2**20
-_MAX_FIELD_CHARACTERS = 10_000_000
+# A row is held whole, and a few compressed bytes can stand for one of any length.
+_ROW_BYTES = 16 * 2**20
+_HEADER_BYTES = 2**20
+_SURPLUS_FIELDS = 1_000  # kept of a row that is too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,19 @@ def header(path: Path, file: File | None = None) -> list[str]:
     if file and file.columns:
         return file.columns
     with _opened(path) as stream, _readable(path):
-        first = stream.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
-    if not first.strip():
-        raise RefusedError(f"{path.name} is empty: it needs a header line that names its columns")
-    names = [name.strip() for name in next(csv.reader([first], delimiter=file.delimiter if file else ","))]
-    twice = next((name for name in names if names.count(name) > 1), None)
+        line = stream.readline(_HEADER_BYTES + 1)
+        if len(line) > _HEADER_BYTES:
+            raise csv.Error(
+                f"its header is longer than {_HEADER_BYTES:,} bytes: name its columns in the first line"
+            )
+        first = line.decode("utf-8-sig", "replace").rstrip("\r\n")
+        if not first.strip():
+            raise RefusedError(f"{path.name} is empty: it needs a header line that names its columns")
+        if "\r" in first:
+            raise csv.Error("its lines end in carriage returns alone: save it with line feeds")
+        delimiter = file.delimiter if file else ","
+        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter, strict=True))]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise RefusedError(f"{path.name}, line 1: column {twice!r} stands there twice: rename one")
     return names
@@ -88,10 +100,16 @@ def _chunks(packed: Any, file: File, names: list[str]) -> Iterator[Chunk]:
     if file.format == "whitespace":
         yield from _rows(_text(packed), file, names, skipped, 0)
         return
-    head = b"".join(packed.readline() for _ in range(skipped))
-    offset, line, rest = len(head), skipped, b""
+    offset = 0
+    for number in range(skipped):
+        offset += len(packed.readline(_ROW_BYTES + 1))
+        if offset > _ROW_BYTES:
+            raise _too_long(number + 1)
+    line, rest = skipped, b""
     while True:
         read = packed.read(_BLOCK_BYTES)
+        if rest and len(rest) + (read.find(b"\n") if b"\n" in read else len(read)) > _ROW_BYTES:
+            raise _too_long(line + 1)
         block, newline, rest = (rest + read).rpartition(b"\n") if read else (rest, b"", b"")
         if not block and not newline:
             if read:
@@ -158,7 +176,7 @@ class _readable:
                 f"{self._path.name} breaks off or is no gzip file: nothing of it was loaded, transfer it again"
             ) from error
         if isinstance(error, csv.Error):
-            raise RefusedError(f"{self._path.name} is no CSV file: {error}") from error
+            raise RefusedError(f"{self._path.name} cannot be read: {error}") from error
         if isinstance(error, OSError):
             raise RefusedError(f"{self._path.name} cannot be read: {error.strerror or error}") from error
 
@@ -168,39 +186,93 @@ def _rows(text: io.TextIOWrapper, file: File, names: list[str], skipped: int, be
     lines: list[int] = []
     rows: list[list[str]] = []
     rejects: list[Reject] = []
-    for line, row in _numbered(text, file, skipped):
+    held = 0
+    for line, row in _numbered(text, file, skipped, before):
+        held += sum(map(len, row))
         if len(row) == len(names):
-            lines.append(before + line)
+            lines.append(line)
             rows.append(row)
         elif row:  # a blank line is no row
             told = (
-                f"line {before + line} has {len(row)} fields and the header has {len(names)}:"
+                f"line {line} has {len(row)} fields and the header has {len(names)}:"
                 " check its quotes and delimiters"
             )
             # What has no column keeps its place in the row, so that an export for repair loses nothing.
-            surplus = (f"{SURPLUS}{number:03}" for number in range(len(names) + 1, len(row) + 1))
+            last = min(len(row), len(names) + _SURPLUS_FIELDS)
+            surplus = (f"{SURPLUS}{number:03}" for number in range(len(names) + 1, last + 1))
             raw = dict(zip(chain(names, surplus), map(clean, row), strict=False))
-            rejects.append(Reject(before + line, None, told, raw))
-        if len(rows) + len(rejects) >= CHUNK_ROWS:
+            rejects.append(Reject(line, None, told, raw))
+        if len(rows) + len(rejects) >= CHUNK_ROWS or held >= _BLOCK_BYTES:
             yield _chunk(lines, rows, rejects, names)
-            lines, rows, rejects = [], [], []
+            lines, rows, rejects, held = [], [], [], 0
     yield _chunk(lines, rows, rejects, names)
 
 
-def _numbered(text: io.TextIOWrapper, file: File, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the line it begins on."""
+def _numbered(
+    text: io.TextIOWrapper, file: File, skipped: int, before: int
+) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line it begins on. Raises csv.Error for a row that is too long or whose quotes do not close."""
+    lines = _Lines(text, before)
     if file.format == "whitespace":
-        for number, line in enumerate(text, 1):
-            if number > skipped:
-                yield number, line.split()
+        for number, line in enumerate(lines):
+            begun = lines.begin_row()
+            if number >= skipped:
+                yield begun, line.split()
         return
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    reader = csv.reader(text, delimiter=file.delimiter)
-    ended = 0
-    for number, row in enumerate(reader):
+    csv.field_size_limit(_ROW_BYTES)
+    for number, row in enumerate(csv.reader(lines, delimiter=file.delimiter)):
+        if lines.taken > 1:
+            lines.refuse_an_open_quote(file.delimiter)
+        begun = lines.begin_row()
         if number >= skipped:
-            yield ended + 1, row
-        ended = reader.line_num
+            yield begun, row
+
+
+class _Lines:
+    """Hands out lines and remembers those of the row that is being read."""
+
+    def __init__(self, text: io.TextIOWrapper, before: int) -> None:
+        self.taken = 0
+        self._text, self._first, self._size = text, before + 1, 0
+        self._row = io.StringIO(newline="")  # a list of short lines would take thirty times their length
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(_ROW_BYTES + 1)
+        self.taken += 1  # the empty one at the end too: a row that asked for it was not complete
+        self._size += self._row.write(line)
+        if self._size > _ROW_BYTES:
+            raise _too_long(self._first)
+        if not line:
+            raise StopIteration
+        return line
+
+    def begin_row(self) -> int:
+        """Forgets the row that was read; gives the line it began on."""
+        begun = self._first
+        self._first, self.taken, self._size = begun + self.taken, 0, 0
+        self._row.seek(0)
+        self._row.truncate()
+        return begun
+
+    def refuse_an_open_quote(self, delimiter: str) -> None:
+        """Else a quote left open would swallow the rows up to the next one, or up to the end."""
+        self._row.seek(0)
+        try:
+            next(csv.reader(self._row, delimiter=delimiter, strict=True))
+        except csv.Error:
+            raise csv.Error(
+                f"a quote in the row that begins in line {self._first} is not closed where its field ends:"
+                " close it, or double a quote that belongs to the value"
+            ) from None
+
+
+def _too_long(line: int) -> csv.Error:
+    return csv.Error(
+        f"the row that begins in line {line} is longer than {_ROW_BYTES:,} bytes: is a quote left open there?"
+    )
 
 
 def _chunk(lines: list[int], rows: list[list[str]], rejects: list[Reject], names: list[str]) -> Chunk:

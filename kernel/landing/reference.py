@@ -21,19 +21,24 @@ A landing file holds rows of one fact and is named like it: `accounts.csv`, `acc
 Files that look otherwise are turned into these rows by a [mapping file](mapping.md).
 This page is made from `kernel/landing/contracts.py` by `python -m kernel.landing.reference`.
 
-* CSV is UTF-8, comma-separated, quoted with `"` where needed. An empty field is no value.
+* CSV is UTF-8, comma-separated, quoted with `"` where needed. An empty field is no value. A quote that is left open
+  refuses the file, and so does a row of more than 16 MiB.
 * A **timestamp** is ISO 8601, `2026-03-01T14:05:00Z` or with an offset; without one it is UTC. Days are counted
-  in the tenant's time zone. A **date** is `2026-03-01` and is the tenant's business day already.
+  in the tenant's time zone. A **date** is `2026-03-01` and is the tenant's business day already. Neither a part of
+  one, such as `2026-03`, nor `today` is taken.
 * What happened lies between 1970-01-01 and tomorrow. Planned days (`expected_close_date`, `start_date`,
   `end_date`) may lie up to 20 years ahead.
 * **money** is a decimal number such as `1234.50`, exact to the last digit, never negative unless said; the type
   or reason gives the sign. An amount in another currency than the tenant reports in needs a rate of
   [fx_rates](#fx_rates) for its day, at most ten days older.
+* Numbers are smaller than 1,000,000,000,000,000, whole numbers (**integer**) than 1,000,000,000,000. An amount has at
+  most 9 decimals and a rate 12; any other number is 0 or at least 0.000000001. Keys and types have at most 500 bytes.
 * **key of** a fact is the `source_key` of a row of that fact from the same source system, or from the one that
   `--reference-source` names. It has to be loaded before, or stand in the same folder.
 * **`ingested_at`** is when the source handed the row over, not when the thing happened. Freshness is measured by
   it: `data_freshness_hours` asks how long ago each source last handed something over. Left out, it is the time of
-  loading, so a file that waits for a week looks fresh on the day it is loaded.
+  loading, so a file that waits for a week looks fresh on the day it is loaded. A row never replaces one that was
+  handed over later: it counts as unchanged.
 * What the words of choices and types mean, and which of them metrics count, stands in the
   [vocabulary](vocabulary.md).
 * A row is **known by** the columns named so. When it comes again it replaces what is stored, and the version

@@ -98,7 +98,8 @@ def export(
     """Writes the rows to `<folder>/<mapping or source>/`, a file for each they came from; `at` becomes part of its name.
 
     From then on the rows are known by file and line of the export, so that loading it closes those without a key
-    too. `mapping_of` gives the mapping of a name. Raises RefusedError when one is not to be had.
+    too. `mapping_of` gives the mapping of a name. Raises RefusedError when one is not to be had, or a file
+    cannot be written.
     """
     files: dict[tuple[str, str, str], list[Waiting]] = {}
     for row in rows:
@@ -114,12 +115,15 @@ def export(
             raise RefusedError(
                 f"mapping {mapping_name} no longer reads {origin}: give it a pattern that fits"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Facts that were fed by one line share it.
         lines: dict[tuple[Any, ...], list[Waiting]] = {}
         for row in found:
             lines.setdefault((row.file_name, row.line, *sorted(row.row.items())), []).append(row)
-        first = _write(path, [same[0] for same in lines.values()], spec)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            first = _write(path, [same[0] for same in lines.values()], spec)
+        except OSError as error:
+            raise RefusedError(f"{path} cannot be written: {error.strerror}; give another folder") from None
         for number, same in enumerate(lines.values(), first):
             connection.execute(
                 rejected_rows.update()

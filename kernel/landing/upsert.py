@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 import models.ops
 import models.spine  # noqa: F401 - imported to register the tables
+from kernel.landing.casting import KEY_BYTES
 from kernel.landing.contracts import FACTS, Column, Fact
 from models.base import metadata
 
@@ -87,7 +88,7 @@ def row_id(tenant_id: UUID, fact: str, source_system: str, source_key: str) -> U
 class Plan:
     """The statements that load one fact, of which a file brings the columns `present`.
 
-    Their parameters are among :tenant_id, :now, :batch_id, :source_system, :time_zone, :reporting_currency.
+    Their parameters are among :tenant_id, :now, :handed_over, :batch_id, :source_system, :time_zone, :reporting_currency.
     """
 
     fact: Fact
@@ -154,7 +155,7 @@ class Plan:
         return column.name
 
     def key_of(self, row: dict[str, Any]) -> str | None:
-        """The same text for a row that never reached the staging table; None when a part of it is missing."""
+        """The same text for a row that never reached the staging table; None when a part of it cannot stand."""
         parts = []
         for column in (self.fact.column(name) for name in self.fact.identity):
             value = row.get(column.name)
@@ -168,6 +169,8 @@ class Plan:
             elif column.kind == "timestamp":
                 seconds, micros = divmod(value.value // 1000, 10**6)
                 value = f"{seconds}.{micros:06d}"
+            elif "\x00" in value or len(value.encode()) > KEY_BYTES:
+                return None
             parts.append(str(value))
         return "|".join(parts)
 
@@ -281,20 +284,24 @@ class Plan:
             target = self._table.columns[column.spine_column]
             given = f"incoming.{target.name if column.kind == 'reference' else column.name}"
             if column.name == "ingested_at":
-                given = f"coalesce({given}, :now)"
+                given = f"coalesce({given}, :handed_over)"
             elif not target.nullable and target.server_default is not None:
                 given = f"coalesce({given}, {_default(target)})"
             stored[target.name] = given
         return stored
 
     def match(self) -> str:
-        """The rows that are stored already, and whether they would change."""
+        """The rows that are stored already, and whether they would change.
+
+        What was handed over later stays: a file that comes late must not take a correction back.
+        """
         compared = {name: new for name, new in self._stored().items() if name not in _VOLATILE}
         mine = ", ".join(f"stored.{name}" for name in compared)
         differs = f"({mine}) is distinct from ({', '.join(compared.values())})" if compared else "false"
         return (
             "create temp table matched on commit drop as"
-            f" select stored.id, {differs} as differs"
+            f" select stored.id, {differs} and stored.ingested_at <= coalesce(incoming.ingested_at, :handed_over)"
+            " as differs"
             f" from {self.fact.table} as stored join incoming on stored.id = incoming.row_id"
             " where stored.tenant_id = :tenant_id"
         )
@@ -310,7 +317,7 @@ class Plan:
 
     def update(self) -> str:
         """Replaces the rows that differ."""
-        values = {"batch_id": ":batch_id", "source_system": ":source_system", "ingested_at": ":now"}
+        values = {"batch_id": ":batch_id", "source_system": ":source_system", "ingested_at": ":handed_over"}
         values |= self._stored()
         if "updated_at" in self._table.columns:
             values["updated_at"] = ":now"
@@ -331,7 +338,7 @@ class Plan:
             "tenant_id": ":tenant_id",
             "id": "incoming.row_id",
             "batch_id": ":batch_id",
-            "ingested_at": ":now",
+            "ingested_at": ":handed_over",
             "source_system": ":source_system",
         }
         if "source_key" in self._table.columns:

@@ -14,8 +14,8 @@ on conflict (tenant_id, source_system, fact) do update set
 -- watermark --
 -- The latest hand-over on each of the tenant's local days.
 insert into ops.source_watermarks (tenant_id, source_system, fact, ingested_date, last_ingested_at)
-select :tenant_id, :source_system, :fact, ({instant} at time zone :time_zone)::date, max({instant})
-from incoming
+select :tenant_id, :source_system, :fact, (instant at time zone :time_zone)::date, max(instant)
+from (select coalesce(ingested_at, :handed_over) as instant from incoming) as handed_over
 group by 4
 on conflict (tenant_id, source_system, fact, ingested_date) do update set
     last_ingested_at = greatest(source_watermarks.last_ingested_at, excluded.last_ingested_at)
@@ -44,10 +44,11 @@ where not exists (
         and load_batches.source_system = :source_system
 )
 
--- was_loaded --
--- Whether a file's very content was loaded for the tenant through the mapping before.
-select exists (
-    select from ops.load_batches
-    where tenant_id = :tenant_id and file_sha256 = :digest and mapping_name = :mapping_name
-        and source_system = :source_system and status = 'loaded'
-)
+-- what_became --
+-- When a file's very content was first loaded for the tenant through the mapping, and whether it was ever refused.
+select
+    min(started_at) filter (where status = 'loaded') as loaded_at,
+    coalesce(bool_or(status = 'failed'), false) as was_refused
+from ops.load_batches
+where tenant_id = :tenant_id and file_sha256 = :digest and mapping_name = :mapping_name
+    and source_system = :source_system

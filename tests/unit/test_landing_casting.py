@@ -48,7 +48,8 @@ def cast(fact: str, column: str, text: str | list[str], **source: Any) -> tuple[
         ("$1,234.50", {"strip": "$,"}, "1234.50"),
         ("1.234,50", {"decimal_comma": True}, "1234.50"),
         ("12345", {"scale": "0.01"}, "123.45"),
-        ("123456789012345678901234567890123", {"scale": "0.000001"}, "123456789012345678901234567.890123"),
+        ("999999999999999123456", {"scale": "0.000001"}, "999999999999999.123456"),
+        ("5.12345678900", {}, "5.12345678900"),
     ],
 )
 def test_an_amount_is_exact_text_for_the_database(text, source, value) -> None:
@@ -60,6 +61,57 @@ def test_a_text_that_is_no_number_is_refused(text) -> None:
     values, (reason,) = cast("revenue_events", "amount", text)
     assert values == []
     assert f"line 2, field amount: is {text!r}, a number is needed" in reason.replace("...", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1" + "0" * 59 + "e99", "a number smaller than 1,000,000,000,000,000 is needed"),
+        ("999999999999999.9999999999", "at most 9 decimals"),
+        ("1000000000000000", "a number smaller than"),
+        ("1e-60", "a number with at most 9 decimals is needed: round it"),
+        ("0.0000000001", "at most 9 decimals"),
+    ],
+)
+def test_an_amount_out_of_any_reasonable_bound_is_refused(text, told) -> None:
+    values, (reason,) = cast("revenue_events", "amount", [text, "1"])
+    assert values == ["1"]
+    assert f"line 2, field amount: is {text!r}, " in reason
+    assert told in reason
+
+
+def test_a_number_that_is_divided_by_is_zero_or_large_enough() -> None:
+    told = "0 or a number of at least 0.000000001 is needed"
+    assert told in cast("opportunities", "win_probability", "1e-20")[1][0]
+    assert cast("opportunities", "win_probability", ["0", "0.3333333333333333"])[1] == []
+
+
+@pytest.mark.parametrize(("text", "wrong"), [("1.123456789012", 0), ("1.1234567890123", 1), ("1e10", 1)])
+def test_a_rate_has_a_bound_and_twelve_decimals(text, wrong) -> None:
+    columns = {"base_currency": {"constant": "EUR"}, "quote_currency": {"constant": "USD"}, "rate": "x",
+               "rate_date": {"constant": "2026-01-01"}}  # fmt: skip
+    frame = pd.DataFrame({"x": [text]}, index=[2], dtype="str")
+    caster = Caster(FACTS["fx_rates"], Output(fact="fx_rates", columns=columns), "USD", NOW, lambda row: None)
+    assert len(caster.cast(Chunk(frame, []))[1]) == wrong
+
+
+def test_amounts_that_fit_no_machine_word_stand_beside_negative_ones() -> None:
+    values, reasons = cast("revenue_events", "amount", ["9223372036854775808", "-1", "2"])
+    assert values == ["2"]
+    assert ["smaller than" in reasons[0], "never negative" in reasons[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("text", "source"), [("1000000000000", {}), ("999", {"scale": "1e12"})])
+def test_a_count_out_of_any_reasonable_bound_is_refused(text, source) -> None:
+    assert (
+        "a number smaller than 1,000,000,000,000"
+        in cast("channel_spend_daily", "clicks", text, **source)[1][0]
+    )
+
+
+def test_a_count_is_whole_after_it_was_scaled() -> None:
+    assert cast("channel_spend_daily", "clicks", "500", scale="0.01")[0] == ["5"]
+    assert "a whole number is needed" in cast("channel_spend_daily", "clicks", "5", scale="0.01")[1][0]
 
 
 @pytest.mark.parametrize(("text", "value"), [("5", "5"), ("5.0", "5"), ("100.", "100")])
@@ -116,6 +168,20 @@ def test_an_instant_that_cannot_have_happened_is_refused(text, source) -> None:
     assert "from 1970-01-01 to 2026-07-02 is needed" in reason
 
 
+@pytest.mark.parametrize("text", ["now", "today", "2026", "2026-01", "2026-1-5", "20260105"])
+def test_a_word_or_a_part_of_a_date_is_neither_a_date_nor_an_instant(text) -> None:
+    assert "a date like" in cast("revenue_events", "effective_date", text)[1][0]
+    assert "an instant" in cast("events", "occurred_at", text)[1][0]
+
+
+def test_a_format_of_the_mapping_says_what_a_date_looks_like_and_now_is_none() -> None:
+    assert cast("revenue_events", "effective_date", "01/2026", format="%m/%Y")[0] == ["2026-01-01"]
+    for text in ("now", "today"):
+        assert cast("revenue_events", "effective_date", text, format="%m/%Y")[0] == []
+        assert cast("events", "occurred_at", text, format="%d.%m.%Y", time_zone="Europe/Berlin")[0] == []
+        assert cast("events", "occurred_at", text, format="unix")[0] == []
+
+
 def test_an_expected_date_may_lie_years_ahead_and_one_that_happened_may_not() -> None:
     assert cast("opportunities", "expected_close_date", "2036-01-01")[1] == []
     assert "is needed" in cast("opportunities", "expected_close_date", "2047-01-01")[1][0]
@@ -135,6 +201,7 @@ def test_a_json_object_is_taken(text) -> None:
     [
         "[1]", "null", "{", "{} {}", '{"a": NaN}', '{"a": 1e999}', '{"a": 1e-9999}', '{"a": "\\u0000"}',
         '{"a": "\\ud800"}', '{"a": ' + "[" * 20_000, "{'a': 1}", '{"a": ' + "9" * 5000 + "}",
+        '{"a": 1.' + "0" * 20_000 + "1}",
     ],
 )  # fmt: skip
 def test_what_the_database_would_not_read_as_an_object_is_refused(text) -> None:
@@ -157,6 +224,17 @@ def test_columns_are_packed_and_put_together() -> None:
 
 def test_a_text_with_nul_is_refused() -> None:
     assert "without NUL" in cast("accounts", "name", "a\x00b")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("fact", "column"),
+    [("accounts", "source_key"), ("opportunities", "account_key"), ("events", "event_type")],
+)
+def test_a_key_is_bounded_in_bytes_row_by_row(fact, column) -> None:
+    texts = ["k" * 500, "k" * 501, "é" * 250, "é" * 251, "k"]
+    values, reasons = cast(fact, column, texts)
+    assert values == ["k" * 500, "é" * 250, "k"]
+    assert all("a text of at most 500 bytes is needed" in reason for reason in reasons)
 
 
 def test_a_currency_is_upper_cased_and_the_tenants_when_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -72,7 +73,15 @@ def test_words_of_the_format_keep_their_type(tmp_path) -> None:
         ("name: company", "name: {from: a, constant: b}", "exactly one of"),
         ("name: company", "name: {from: a, time_zone: Mars/Base}", "Mars/Base is no time zone"),
         ("name: company", "name: {from: a, scale: cents}", "'cents' is no number to multiply by"),
+        ("name: company", "name: {from: a, scale: NaN}", "'NaN' is no number to multiply by"),
+        ("name: company", "name: {from: a, scale: 1e99999}", "'1e99999' is no number to multiply by"),
         ("source_system: crm", "source_system: My CRM", "source_system"),
+        ("name: crm", "name: !!int abc", "no valid YAML"),
+        ("name: crm", "name: !!timestamp abc", "no valid YAML"),
+        ("name: crm", "name: !!bool maybe", "no valid YAML"),
+        ("name: crm", "name: " + "[" * 3_000, "nested too deeply"),
+        ("name: crm", "1: 2\nname: crm", "1: '1' is unknown: choose among"),
+        (PLAIN, "", "no valid YAML mapping"),
         ("name: crm", "name: [crm", "no valid YAML"),
         (PLAIN, "just text", "no valid YAML mapping"),
     ],
@@ -100,6 +109,12 @@ def test_an_export_of_rejected_rows_is_read_as_the_file_it_came_from() -> None:
     ])  # fmt: skip
     assert made.file_for(Path(f"deals.csv.gz{mapping.REJECTED}20260701-120000.csv")) is made.files[0]
     assert made.file_for(Path("deals.csv")) is None
+
+
+def test_a_mapping_that_is_no_regular_file_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(RefusedError, match=r"pipe.yaml is no regular file"):
+        mapping.load_mapping(str(tmp_path / "pipe.yaml"))
 
 
 def test_an_unknown_mapping_is_named_with_the_nearest_one(tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,10 +75,20 @@ def test_whole_blocks_are_read_as_rows_one_by_one_are(tmp_path_factory, rows, qu
     path = written(tmp_path_factory.mktemp("read"), b"a,b\n" + text.getvalue().encode())
     with path.open("rb") as raw, pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "_BLOCK_BYTES", block)
-        plain = read(path)
-        slow = list(reader._rows(reader._text(raw), CSV, ["a", "b"], 1, 0))
-    assert plain[0] == [row for chunk in slow for row in chunk.frame.itertuples(name=None)]
-    assert plain[1] == [reject for chunk in slow for reject in chunk.rejects]
+        whole = told_of(reader.chunks(path, CSV))
+        slow = told_of(reader._rows(reader._text(raw), CSV, ["a", "b"], 1, 0))
+    assert whole == slow
+
+
+def told_of(chunks: Iterator[reader.Chunk]) -> tuple[list[tuple[int, ...]], list[reader.Reject], str]:
+    rows, rejects = [], []
+    try:
+        for chunk in chunks:
+            rows += list(chunk.frame.itertuples(name=None))
+            rejects += chunk.rejects
+    except (RefusedError, csv.Error) as error:
+        return [], [], str(error).removeprefix("x.csv cannot be read: ")
+    return rows, rejects, ""
 
 
 def test_columns_apart_by_blanks_are_read_with_given_names(tmp_path) -> None:
@@ -116,6 +127,11 @@ def test_a_parquet_column_that_is_no_text_is_named_in_a_sentence(tmp_path) -> No
         ("x.csv", b"", "is empty"),
         ("x.csv", b"\n", "is empty"),
         ("x.csv", b"a,a\n", "stands there twice"),
+        ("x.csv", b"a,b\r1,x\r2,y\r", "carriage returns alone: save it with line feeds"),
+        ("x.csv", b'a,"b\n1,x\n', "unexpected end of data"),
+        ("x.csv", b'a,b\n1,x\n2,"y\n3,z\n', "begins in line 3 is not closed"),
+        ("x.csv", b'a,b\n1,x\n2,"y', "begins in line 3 is not closed"),
+        ("x.csv", b'a,b\n1,"x\n2,y\n"3, z",4\n', "begins in line 2 is not closed"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, name, content, told) -> None:
@@ -123,3 +139,48 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, name, content, tol
     path.write_bytes(content)
     with pytest.raises(RefusedError, match=told):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b"1,x\n2," + b"y" * 200 + b"\n", 3),
+        (b"1,x\n2," + b"y" * 200, 3),
+        (b'1,x\n\n2,"' + b"y\n" * 100 + b'"\n', 4),
+        (b'1,"x\n' + b"2,y\n" * 100, 2),
+    ],
+)
+def test_a_row_of_any_length_is_not_held(tmp_path, monkeypatch, name, body, line) -> None:
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 32)
+    monkeypatch.setattr(reader, "_ROW_BYTES", 100)
+    with pytest.raises(RefusedError, match=f"row that begins in line {line} is longer than 100 bytes"):
+        read(written(tmp_path, b"a,b\n" + body, name))
+
+
+def test_a_row_of_the_greatest_length_is_read(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 32)
+    monkeypatch.setattr(reader, "_ROW_BYTES", 101)
+    rows, _ = read(written(tmp_path, b"a,b\n1," + b"y" * 98 + b"\n"))
+    assert rows == [(2, "1", "y" * 98)]
+
+
+@pytest.mark.parametrize("columns", [None, ["a", "b"]])
+def test_a_header_of_any_length_is_not_held(tmp_path, monkeypatch, columns) -> None:
+    monkeypatch.setattr(reader, "_HEADER_BYTES", 100)
+    monkeypatch.setattr(reader, "_ROW_BYTES", 100)
+    file = File(pattern="*", outputs=[OUTPUT], columns=columns, skip_lines=1 if columns else 0)
+    with pytest.raises(RefusedError, match="longer than 100 bytes"):
+        read(written(tmp_path, b"a,b" * 100 + b"\n1,x\n", "x.csv.gz"), file)
+
+
+def test_large_rows_that_are_read_one_by_one_are_handed_on_in_portions(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 100)
+    path = written(tmp_path, b"a,b\n\n" + (b"1," + b"y" * 60 + b"\n") * 5)
+    assert [len(chunk.frame) for chunk in reader.chunks(path, CSV)] == [2, 2, 1]
+
+
+def test_of_a_row_with_any_number_of_fields_a_thousand_beyond_the_header_are_kept(tmp_path) -> None:
+    _, (reject,) = read(written(tmp_path, b"a,b\n" + b"1" + b"," * 5_000 + b"\n"))
+    assert "has 5001 fields" in reject.reason
+    assert len(reject.row) == 1_002

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -71,6 +72,15 @@ def test_what_is_read_back_is_the_truth_that_was_written(tmp_path: Path, world: 
     pd.testing.assert_frame_equal(read.watermarks, wrote.watermarks)
     for fact, frame in wrote.facts.items():
         pd.testing.assert_frame_equal(read.facts[fact], frame)
+
+
+def test_of_two_writers_of_a_tenant_the_second_waits_and_both_end_well(tmp_path: Path) -> None:
+    world = samples.generate(A, days=60, scale=0.2)
+    samples.write(world, tmp_path / "alone")
+    with ThreadPoolExecutor(4) as pool:
+        for written in [pool.submit(samples.write, world, tmp_path / "together") for _ in range(8)]:
+            written.result()
+    assert _digest(tmp_path / "together") == _digest(tmp_path / "alone")
 
 
 def test_writing_again_leaves_nothing_of_the_first_writing(tmp_path: Path) -> None:

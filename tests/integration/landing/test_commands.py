@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,19 @@ def test_rows_that_a_person_drops_leave_the_list_with_who_and_when(command, file
         "select line_number, resolved_at is not null, resolved_by = 'Ann' from ops.rejected_rows order by 1"
     ) == [(4, True, True), (5, False, None)]
     assert [row["line"] for row in command("rejected", "-t", "acme", "--json").json] == [5]
+
+
+def test_rows_are_not_exported_to_where_nobody_can_write(command, file, rows) -> None:
+    command("load", file("accounts.csv", ACCOUNTS + "a3,G,huge\n"), "-t", "acme")
+    done = command("rejected", "-t", "acme", "--export", file("taken", "a file") / "out")
+    assert done.code == 1
+    assert "cannot be written: Not a directory; give another folder" in " ".join(done.text.split())
+    assert rows("select file_name from ops.rejected_rows") == [("accounts.csv",)]
+
+
+def test_a_pipe_is_not_waited_for(command, tmp_path) -> None:
+    os.mkfifo(tmp_path / "accounts.csv")
+    assert "no regular file" in command("load", tmp_path / "accounts.csv", "-t", "acme").text
 
 
 def test_an_unknown_fact_is_named_with_the_nearest_one(command) -> None:
