@@ -34,6 +34,24 @@ user_tenants = table(
     created_at(),
 )
 
+# The tenant that a PostgreSQL login reads, and the person it answers as; without a person it only reads. A login speaks
+# for one tenant.
+logins = table(
+    "spine",
+    "logins",
+    tenant_id(),
+    sa.Column("login", sa.Text, primary_key=True),
+    sa.Column("user_id", Uuid),
+    created_at(),
+    # Whoever leaves the tenant takes their login along.
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "user_id"],
+        ["spine.user_tenants.tenant_id", "spine.user_tenants.user_id"],
+        ondelete="CASCADE",
+    ),
+    sa.Index("logins_login_key", "login", unique=True),
+)
+
 # Every step of every action: who, when, from what to what. Append-only.
 action_events = table(
     "spine",

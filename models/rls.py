@@ -1,7 +1,8 @@
 """Roles, grants and row-level security: who may see and change which rows.
 
 `revenue_service` runs the pipeline: it sees every tenant until a transaction pins it to one.
-`revenue_member` is a tenant's own user: it sees only the pinned tenant, and nothing when none is pinned.
+`revenue_member` is a tenant's own user: it sees the tenant its login is recorded for in `spine.logins`, and nothing
+when it is recorded for none. What it sets in its session changes nothing.
 `revenue_analyst` reads every tenant and writes nothing.
 The owner of the tables is forced under the same policies; migrations alone step around them.
 """
@@ -15,6 +16,9 @@ ROLES = (SERVICE, MEMBER, ANALYST)
 
 # Set with `set local` in each transaction; an unset or emptied setting reads as null.
 PINNED = "nullif(current_setting('app.tenant_id', true), '')::uuid"
+# The pinned tenant for the pipeline's own logins, the recorded one for all others. A subquery, so that it is asked once
+# a statement.
+OF_SESSION = "(select spine.session_tenant())"
 
 _CREATE_ROLE = """
 do $$ begin
@@ -47,10 +51,13 @@ def service_rules(key: str) -> str:
     return f"using ({_service_rule(key, PINNED)}) with check ({_service_rule(key, f'(select {PINNED})')})"
 
 
-def protect(table: str, *, key: str = "tenant_id", append_only: bool = False) -> list[str]:
+def protect(
+    table: str, *, key: str = "tenant_id", append_only: bool = False, tenant: str = OF_SESSION
+) -> list[str]:
     """Statements that force row-level security on `table` and grant each role its part.
 
-    `table` is schema-qualified and comes from our own metadata, never from input.
+    `table` is schema-qualified and comes from our own metadata, never from input. `tenant` is what a member's rows are
+    compared with: migrations before 0007 name what stood there then.
     """
     writes = "select, insert" if append_only else "select, insert, update, delete"
     name = table.replace(".", "_")
@@ -58,7 +65,7 @@ def protect(table: str, *, key: str = "tenant_id", append_only: bool = False) ->
         f"alter table {table} enable row level security",
         f"alter table {table} force row level security",
         f"create policy {name}_service on {table} to {SERVICE} {service_rules(key)}",
-        f"create policy {name}_member on {table} for select to {MEMBER} using ({key} = {PINNED})",
+        f"create policy {name}_member on {table} for select to {MEMBER} using ({key} = {tenant})",
         f"create policy {name}_analyst on {table} for select to {ANALYST} using (true)",
         f"grant {writes} on {table} to {SERVICE}",
         f"grant select on {table} to {MEMBER}, {ANALYST}",

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from dagster_project.cli import actions, bench, certify, db, decide, demo, load, metrics, sample, tenant
+from dagster_project.cli import (
+    actions,
+    bench,
+    certify,
+    db,
+    decide,
+    demo,
+    load,
+    login,
+    metrics,
+    sample,
+    tenant,
+)
 from dagster_project.cli.ui import SentenceErrors
 
 app = typer.Typer(
@@ -28,6 +40,7 @@ app.add_typer(actions.app, name="actions")
 app.add_typer(bench.app, name="bench")
 app.add_typer(certify.app, name="certify")
 app.add_typer(db.app, name="db")
+tenant.app.command()(login.login)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(sample.app, name="sample")
 app.add_typer(metrics.app, name="metrics")

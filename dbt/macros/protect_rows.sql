@@ -11,7 +11,7 @@
     -- and joins tables of a million rows in nested loops.
     using (case when {{ pinned }} is null then true else tenant_id = {{ pinned }} end);
   drop policy if exists member on {{ relation }};
-  create policy member on {{ relation }} for select to revenue_member using (tenant_id = {{ pinned }});
+  create policy member on {{ relation }} for select to revenue_member using (tenant_id = (select spine.session_tenant()));
   drop policy if exists analyst on {{ relation }};
   create policy analyst on {{ relation }} for select to revenue_analyst using (true);
   grant select on {{ relation }} to {{ readers }};

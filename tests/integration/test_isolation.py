@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from kernel.warehouse import snapshots
 from models import actions, decisions, ops, rls, spine  # noqa: F401 - imported to register the tables
 from models.base import metadata
+from tests.fakes.policies import not_by_login
 
 A, B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 SCHEMAS = ("spine", "ops", "analytics")
@@ -52,8 +54,22 @@ def populated(module_database_url: str) -> Iterator[sa.Engine]:
         for table in metadata.sorted_tables:
             for tenant in (A, B):
                 ids[table.fullname, tenant] = _insert(connection, table, tenant, ids)
+        snapshots.create(connection)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def login_of_a(populated: sa.Engine) -> Iterator[sa.Engine]:
+    """Logs in as a user of tenant A would: by the name that is recorded for it."""
+    with populated.begin() as connection:
+        name = connection.scalar(sa.text("select login from spine.logins where tenant_id = :a"), {"a": A})
+        connection.exec_driver_sql(f"create role {name} login in role {rls.MEMBER}")
+    session = sa.create_engine(populated.url.set(username=name))
+    yield session
+    session.dispose()
+    with populated.begin() as connection:
+        connection.exec_driver_sql(f"drop role {name}")
 
 
 def _insert(connection: sa.Connection, table: sa.Table, tenant: uuid.UUID, ids: dict) -> uuid.UUID:
@@ -136,6 +152,29 @@ def test_every_table_in_the_database_is_one_the_code_knows(populated: sa.Engine)
     inspector = sa.inspect(populated)
     found = {f"{schema}.{name}" for schema in ("spine", "ops") for name in inspector.get_table_names(schema)}
     assert found == {table.fullname for table in metadata.sorted_tables}
+
+
+def test_every_policy_of_tenants_users_asks_the_login(populated: sa.Engine) -> None:
+    with populated.connect() as connection:
+        assert not_by_login(connection) == []
+        connection.exec_driver_sql(
+            f"create policy loose on spine.accounts for select to {rls.MEMBER} using (tenant_id = {rls.PINNED})"
+        )
+        connection.exec_driver_sql(
+            "create policy wide on ops.incidents using (tenant_id = spine.session_tenant())"
+        )
+        assert not_by_login(connection) == ["ops.incidents wide", "spine.accounts loose"]
+        connection.rollback()
+
+
+@TABLES
+def test_a_login_sees_its_tenants_rows_and_no_others_whatever_it_sets(
+    login_of_a: sa.Engine, table: sa.Table
+) -> None:
+    key = "id" if table.fullname == "spine.tenants" else "tenant_id"
+    with login_of_a.connect() as connection:
+        connection.exec_driver_sql(f"set local app.tenant_id = '{B}'")
+        assert set(connection.scalars(sa.select(table.columns[key]))) == {A}
 
 
 @TABLES

@@ -39,10 +39,10 @@ _APPEND_ONLY = ("spine.config_versions", "ops.row_history")
 
 
 def upgrade() -> None:
-    statements = rls.protect("spine.tenants", key="id")
+    statements = rls.protect("spine.tenants", key="id", tenant=rls.PINNED)
     for table in _TABLES:
-        statements += rls.protect(table)
+        statements += rls.protect(table, tenant=rls.PINNED)
     for table in _APPEND_ONLY:
-        statements += rls.protect(table, append_only=True)
+        statements += rls.protect(table, append_only=True, tenant=rls.PINNED)
     for statement in statements:
         op.execute(statement)

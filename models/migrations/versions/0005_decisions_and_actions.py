@@ -610,10 +610,10 @@ def upgrade() -> None:
         schema="spine",
     )
     for table in _TABLES:
-        for statement in rls.protect(table):
+        for statement in rls.protect(table, tenant=rls.PINNED):
             op.execute(statement)
     for table in _APPEND_ONLY:
-        for statement in rls.protect(table, append_only=True):
+        for statement in rls.protect(table, append_only=True, tenant=rls.PINNED):
             op.execute(statement)
     for statement in _acknowledgment():
         op.execute(statement)
