@@ -17,7 +17,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.actions import budget, intents, lifecycle
+from kernel.actions import budget, intents, lifecycle, stopping
 from kernel.actions.baseline import Day, local_day, series
 from kernel.actions.configuration import (
     ConfigurationPort,
@@ -30,6 +30,8 @@ from kernel.actions.configuration import (
 from kernel.actions.executors.base import Assignment
 from kernel.actions.executors.tickets import raise_alert
 from kernel.actions.intents import Intent
+from kernel.actions.stopping import GatesOf
+from kernel.decisions import bundle
 from kernel.decisions.contract import AbortCondition, Action, ActionGuardrails
 from kernel.decisions.dictionary import resolve
 from models.errors import RevenueOsError
@@ -87,10 +89,13 @@ class RevertReport:
 # Watching ------------------------------------------------------------------------------------------------------------
 
 
-def check(engine: sa.Engine, clock: Callable[[], datetime]) -> AbortReport:
+def check(
+    engine: sa.Engine, clock: Callable[[], datetime], *, gates_of: GatesOf = bundle.gates_of
+) -> AbortReport:
     """Asks for the abort of every action in force whose condition held on enough days in a row since it was applied.
 
-    Provisional values count: waiting for final ones would cost a week. Tenants that are switched off wait.
+    Provisional values count: waiting for final ones would cost a week. Tenants that are switched off wait. What saves
+    spend that gates or caps do not allow now stays in force, and a ticket asks a person.
     """
     now = clock()
     with engine.begin() as connection:
@@ -103,16 +108,20 @@ def check(engine: sa.Engine, clock: Callable[[], datetime]) -> AbortReport:
             with engine.begin() as connection:
                 tenancy.service(connection, row.tenant_id)
                 note = _breach(connection, row, now)
-                if note and lifecycle.advance(
-                    connection,
-                    row.tenant_id,
-                    row.id,
-                    expected=("applied", "observing"),
-                    to="abort_requested",
-                    at=now,
-                    actor=MONITOR,
-                    note=note,
-                    reason=note,
+                if (
+                    note
+                    and not _left_to_people(connection, row, note, now, gates_of)
+                    and lifecycle.advance(
+                        connection,
+                        row.tenant_id,
+                        row.id,
+                        expected=("applied", "observing"),
+                        to="abort_requested",
+                        at=now,
+                        actor=MONITOR,
+                        note=note,
+                        reason=note,
+                    )
                 ):
                     breaches.append(Breach(row.tenant_id, row.id, note))
         except (RevenueOsError, sa.exc.DBAPIError) as error:
@@ -127,6 +136,18 @@ def _breach(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> str |
     days = series(connection, row.tenant_id, {resolve(asked.metric_id) for asked in conditions}, first, last)
     notes = (broken(asked, days.get(resolve(asked.metric_id), [])) for asked in conditions)
     return next((note for note in notes if note), None)
+
+
+def _left_to_people(
+    connection: sa.Connection, row: sa.Row[Any], note: str, now: datetime, gates_of: GatesOf
+) -> bool:
+    action = Action.model_validate(row.payload)
+    held = stopping.held_in_force(connection, row.tenant_id, row.id, action, now, gates_of)
+    if held:
+        assignment = Assignment(row.tenant_id, row.id, action)
+        title = f"still in force: {action.action_id}"
+        raise_alert(connection, assignment, "breach", title, f"{note}, but {held}: decide what gives way")
+    return held is not None
 
 
 def broken(condition: AbortCondition, days: list[Day]) -> str | None:
@@ -180,17 +201,20 @@ def revert(
     port: ConfigurationPort | None = None,
     *,
     at: Callable[[str], None] = _nothing,
+    gates_of: GatesOf = bundle.gates_of,
 ) -> Outcome:
     """Restores the value from before, if the target still holds ours; `action` names tenant_id and id.
 
-    Where the target holds a third value nothing is written, the action is verify_failed and a ticket asks a person.
+    Where the target holds a third value, takes the former one no more, or gates and caps do not allow what taking back
+    would spend, nothing is written, the action is verify_failed and a ticket asks a person. What turns out never to
+    have arrived is aborted.
     May end anywhere and be called again: the intent of the revert is committed before the target is touched, and
     the target is read before it is written.
     """
     with engine.begin() as guard:
         if not guard.execute(_sql("try_lock"), {"key": f"revert {action['id']}"}).scalar():
             return "lost"
-        return _Revert(engine, action["tenant_id"], action["id"], clock(), at).run(
+        return _Revert(engine, action["tenant_id"], action["id"], clock(), at, gates_of).run(
             port or PostgresConfiguration(engine)
         )
 
@@ -204,10 +228,12 @@ class _Revert:
     action_id: UUID
     now: datetime
     at: Callable[[str], None]
+    gates_of: GatesOf
 
     def run(self, port: ConfigurationPort) -> Outcome:
         with self.engine.begin() as connection:
-            if self._held(connection) is None:
+            row = self._held(connection)
+            if row is None:
                 return "lost"
             applied = intents.find(connection, self.tenant_id, self.action_id, "apply")
             if applied is None:
@@ -215,10 +241,13 @@ class _Revert:
                 return "aborted"
         if applied.address.entity_type == "ticket":
             return self._withdrawn(applied)
+        intent = None
         try:
             found = port.read(applied.address)
             self.at("read")
             if same(found.value, applied.wanted) and not same(found.value, applied.before):
+                if held := self._held_in_force(row):
+                    return self._handed_over(applied, None, f"{held}: decide what gives way")
                 intent = self._recorded(applied)
                 if intent is None:
                     return "lost"
@@ -232,9 +261,11 @@ class _Revert:
         except Transient:
             return "later"
         if same(found.value, applied.before):
+            if intent is None and applied.is_open:
+                return self._never_arrived(applied, found)
             return self._restored(applied, found)
-        if same(found.value, applied.wanted):
-            return "later"
+        if intent is not None and same(found.value, applied.wanted):
+            return self._not_followed(applied, intent, found)
         why = (
             f"{applied.address} is {found.value!r}, neither {applied.wanted!r}, which this action set, nor"
             f" {applied.before!r}, which stood before: decide which shall hold"
@@ -247,15 +278,48 @@ class _Revert:
         key = {"tenant_id": self.tenant_id, "action_id": self.action_id, "statuses": _REVERTIBLE}
         return connection.execute(_sql("lock_action"), key).mappings().one_or_none()
 
+    def _held_in_force(self, row: sa.RowMapping) -> str | None:
+        action = Action.model_validate(row["payload"])
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.tenant_id)
+            return stopping.held_in_force(
+                connection, self.tenant_id, self.action_id, action, self.now, self.gates_of
+            )
+
     def _recorded(self, applied: Intent) -> Intent | None:
         with self.engine.begin() as connection:
             if self._held(connection) is None:
                 return None
-            self._begin(connection)
+            # What was in doubt stands: from now on it counts as applied, and nobody sends it any more.
+            arrived = intents.settle(connection, applied, "confirmed", applied.wanted, self.now)
+            self._begin(connection, **({"applied_at": self.now} if arrived else {}))
             wanted = intents.intended(
                 self.action_id, "revert", applied.address, applied.wanted, applied.before
             )
             return intents.record(connection, wanted, self.now)
+
+    def _never_arrived(self, applied: Intent, found: Value) -> Outcome:
+        with self.engine.begin() as connection:
+            row = self._held(connection)
+            if row is None:
+                return "lost"
+            intents.settle(connection, applied, "refused", found.value, self.now)
+            why = f"{applied.address} is {found.value!r} as before: the change to {applied.wanted!r} never arrived"
+            if applied.state == "in_doubt":
+                late = f"{why}, but it had no answer and may be late: look again"
+                self._alert(connection, row, "late", f"in doubt: {row['action_id']}", late)
+            self._end(connection, "aborted", why)
+        return "aborted"
+
+    def _not_followed(self, applied: Intent, intent: Intent, found: Value) -> Outcome:
+        """A target may be a moment behind; one that was sent the same before takes it no more."""
+        if intent.state == "in_doubt":
+            why = f"{applied.address} is still {found.value!r} after it was set to {applied.before!r}: set it by hand"
+            return self._handed_over(applied, found, why)
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.tenant_id)
+            intents.settle(connection, intent, "in_doubt", found.value, self.now)
+        return "later"
 
     def _restored(self, applied: Intent, found: Value) -> Outcome:
         with self.engine.begin() as connection:
@@ -278,6 +342,7 @@ class _Revert:
             withdrawn = {"by": REVERTER, "at": self.now, "why": "withdrawn: its action was taken back"}
             key = {"tenant_id": self.tenant_id, "key": applied.key}
             connection.execute(_sql("withdraw_ticket"), key | withdrawn)
+            intents.settle(connection, applied, "refused", None, self.now)
             self._begin(connection)
             self._end(connection, "reverted", "the ticket was withdrawn")
         return "reverted"
@@ -292,14 +357,17 @@ class _Revert:
             if intent is not None:
                 # Kept open: a person may have it taken back yet.
                 intents.settle(connection, intent, "in_doubt", found.value if found else None, self.now)
-            assignment = Assignment(self.tenant_id, self.action_id, Action.model_validate(row["payload"]))
-            raise_alert(connection, assignment, "drift", f"not reverted: {row['action_id']}", why)
+            self._alert(connection, row, "drift", f"not reverted: {row['action_id']}", why)
             self._begin(connection)
             self._advance(connection, "reverting", "verify_failed", why, reason=why)
         return "drifted"
 
-    def _begin(self, connection: sa.Connection) -> None:
-        self._advance(connection, "abort_requested", "reverting", "")
+    def _alert(self, connection: sa.Connection, row: sa.RowMapping, about: str, title: str, why: str) -> None:
+        assignment = Assignment(self.tenant_id, self.action_id, Action.model_validate(row["payload"]))
+        raise_alert(connection, assignment, about, title, why)
+
+    def _begin(self, connection: sa.Connection, **columns: Any) -> None:
+        self._advance(connection, "abort_requested", "reverting", "", **columns)
 
     def _end(self, connection: sa.Connection, to: Literal["reverted", "aborted"], note: str) -> None:
         expected = "reverting" if to == "reverted" else "abort_requested"

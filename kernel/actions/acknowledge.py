@@ -8,7 +8,7 @@ approving and rejecting, in the database. Every function pins the transaction to
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,8 +20,9 @@ from pydantic import JsonValue
 from sqlalchemy.dialects import postgresql as pg
 
 from kernel import tenancy
-from kernel.actions import budget, intents, lifecycle, matrix, observe
+from kernel.actions import lifecycle, matrix, observe, stopping
 from kernel.actions.executors import tickets
+from kernel.actions.stopping import GatesOf
 from kernel.actions.wording import value
 from kernel.decisions import bundle, gates
 from kernel.decisions.contract import Action, Attributes, GateReading, KernelError
@@ -37,8 +38,6 @@ APPROVERS = ("approver", "owner")
 _REFUSALS = ("42501", "P0002", "55000", "22023")
 _KERNEL_SAID = "The kernel had said of its own proposal: "
 _MEMBERS = sa.select(user_tenants.c.user_id, user_tenants.c.name, user_tenants.c.role)
-
-GatesOf = Callable[[sa.Connection, UUID, datetime], tuple[GateReading, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +139,19 @@ def edit(
     """Proposes another value in place of the kernel's; the hash that somebody else has to acknowledge.
 
     The value is held against the same rules and the gates of now, and what it does to spend and margin is worked
-    out anew. When it expires does not change. Raises RefusedError naming the rule.
+    out anew. When it expires does not change. Raises RefusedError naming the rule, also for an action that another
+    one counts on as it is.
     """
     who = _approver(connection, tenant_id, user_id)
     if not why.strip():
         raise RefusedError("a change needs its reason: say why")
     row = _waiting(connection, tenant_id, action_id, at)
     action = Action.model_validate(row.payload)
+    given = {"tenant_id": tenant_id, "id": action_id}
+    for other in connection.execute(statements("actions")["dependants"], given).scalars():
+        raise RefusedError(
+            f"{other} counts on this action as it is: reject this one, and that one ends with it"
+        )
     tenant = bundle.settled(connection, [tenant_id], at)[tenant_id]
     if isinstance(tenant, KernelError):
         raise RefusedError(tenant.message)
@@ -168,43 +173,55 @@ def edit(
 
 
 def abort(
-    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    action_id: UUID,
+    why: str,
+    at: datetime,
+    *,
+    gates_of: GatesOf = bundle.gates_of,
 ) -> str:
-    """Stops the action: aborted when nothing of it stands, abort_requested when it has to be taken back first.
+    """Stops the action: aborted when nothing of it stands, abort_requested when it has to be read or taken back first.
 
-    Raises RefusedError for an action that has ended or is being sent at this moment.
+    Raises RefusedError for an action that has ended or is being sent at this moment, and for one that saves spend
+    which gates or caps do not allow now.
     """
     who = _approver(connection, tenant_id, user_id)
     if not why.strip():
         raise RefusedError("an abort needs its reason: say why")
-    step = {"at": at, "actor": str(who.user_id), "note": why, "reason": why}
-    if lifecycle.advance(
-        connection, tenant_id, action_id, expected=lifecycle.UNAPPLIED, to="aborted", **step, closed_at=at
-    ):
-        intent = intents.find(connection, tenant_id, action_id, "apply")
-        if intent is not None:
-            # An earlier attempt had written it down and then found that it did not stand.
-            intents.settle(connection, intent, "refused", None, at)
-        budget.release(connection, tenant_id, action_id, at)
-        return "aborted"
-    if lifecycle.advance(
-        connection, tenant_id, action_id, expected=lifecycle.APPLIED, to="abort_requested", **step,
-        next_attempt_at=None,
-    ):  # fmt: skip
-        return "abort_requested"
+    actor = str(who.user_id)
+    if stopped := stopping.stop(connection, tenant_id, action_id, actor=actor, why=why, at=at):
+        return stopped
     row = _row(connection, tenant_id, action_id)
+    if row.execution_status in lifecycle.APPLIED:
+        action = Action.model_validate(row.payload)
+        if held := stopping.held_in_force(connection, tenant_id, action_id, action, at, gates_of):
+            raise RefusedError(held)
+        lifecycle.advance(
+            connection, tenant_id, action_id, expected=lifecycle.APPLIED, to="abort_requested", at=at, actor=actor,
+            note=why, reason=why, next_attempt_at=None,
+        )  # fmt: skip
+        return "abort_requested"
     hint = "wait until it is settled" if row.execution_status == "applying" else "nothing was changed"
     raise RefusedError(f"the action is {row.execution_status} and cannot be aborted: {hint}")
 
 
 def request_revert(
-    connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, why: str, at: datetime
+    connection: sa.Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    action_id: UUID,
+    why: str,
+    at: datetime,
+    *,
+    gates_of: GatesOf = bundle.gates_of,
 ) -> None:
     """As `abort`, for what was applied alone; asking for what is asked for already changes nothing."""
     _approver(connection, tenant_id, user_id)
     row = _row(connection, tenant_id, action_id)
     if row.execution_status in lifecycle.APPLIED:
-        abort(connection, tenant_id, user_id, action_id, why, at)
+        abort(connection, tenant_id, user_id, action_id, why, at, gates_of=gates_of)
     elif row.execution_status not in ("abort_requested", "reverting"):
         raise RefusedError(f"the action is {row.execution_status}: only what is applied can be taken back")
 
@@ -250,8 +267,8 @@ def done(
     return row.execution_status
 
 
-def expire_due(connection: sa.Connection, at: datetime) -> int:
-    """Ends what nobody answered in time, of every tenant the connection may see; how many that are."""
+def expire_due(connection: sa.Connection, at: datetime, tenant_ids: Sequence[UUID] | None = None) -> int:
+    """Ends what nobody answered in time, of every tenant the connection may see or those named; how many that are."""
     due = connection.execute(statements("actions")["overdue"], {"at": at}).all()
     return sum(
         lifecycle.advance(
@@ -259,6 +276,7 @@ def expire_due(connection: sa.Connection, at: datetime) -> int:
             note=f"nobody answered until {row.expires_at.isoformat()}", closed_at=at,
         )
         for row in due
+        if tenant_ids is None or row.tenant_id in tenant_ids
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Amounts are in the tenant's reporting currency, days and months in UTC, as the k
 
 from __future__ import annotations
 
-import calendar
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 
 from kernel.decisions import bundle
 from kernel.decisions.contract import KernelError
+from kernel.decisions.levers import days_left, days_of_next_month
 from kernel.errors import RefusedError
 from models.statements import statements
 
@@ -35,7 +35,7 @@ def reserve(
     if sum(row.daily_amount for row in _run(connection, "reserved", **key)) == daily_change:
         return
     today = at.date()
-    month_change = daily_change * (_days_after(today) + 1)
+    month_change = daily_change * days_left(today)
     if daily_change > 0:
         _expect_room(connection, tenant_id, daily_change, month_change, at)
     _add(connection, key, today.replace(day=1), daily_change, month_change, at, "reserved")
@@ -54,7 +54,8 @@ def release(connection: sa.Connection, tenant_id: UUID, action_id: UUID, at: dat
         if not was_applied:
             left = row.month_amount
         elif row.month == today.replace(day=1):
-            left = row.daily_amount * _days_after(today)
+            # A clock that was set back since gives back no more than was reserved.
+            left = min(row.daily_amount * (days_left(today) - 1), row.month_amount, key=abs)
         else:
             left = Decimal(0)
         _add(connection, key, row.month, -row.daily_amount, -left, at, "released")
@@ -72,27 +73,35 @@ def _expect_room(
     if isinstance(tenant, KernelError):
         raise tenant
     cap, most = tenant.config.monthly_budget_cap, tenant.config.max_daily_spend
-    before = committed(connection, tenant_id, at.date())
-    if before + month_change > cap:
+    before = bundle.committed(connection, [tenant_id], at)[tenant_id]
+    if before.month + month_change > cap:
         raise RefusedError(
             f"monthly_budget_cap: {month_change:f} more until the end of {at:%Y-%m} would exceed {cap:f}, of which "
-            f"{before:f} is committed; raise the cap or take less"
+            f"{before.month:f} is committed; raise the cap or take less"
+        )
+    # What earlier months added goes on: without this each month could add the whole cap anew.
+    days = days_of_next_month(at.date())
+    if (before.daily + daily_change) * days > cap:
+        raise RefusedError(
+            f"monthly_budget_cap: {daily_change:f} more a day beside the {before.daily:f} that actions add already "
+            f"would exceed {cap:f} in the {days} days of next month; raise the cap or take less"
         )
     if most is None:
         return
+    currency = tenant.reporting_currency
     daily = _run(
-        connection, "daily_spend", tenant_id=tenant_id, currency=tenant.reporting_currency
+        connection, "daily_spend", tenant_id=tenant_id, currency=currency, on_date=at.date()
     ).scalar_one()
+    if daily is None:
+        raise RefusedError(
+            f"max_daily_spend: what channels spend a day is not known in {currency}: load an exchange rate of the "
+            "last ten days for each currency that running campaigns have, or stop those campaigns"
+        )
     if daily + daily_change > most:
         raise RefusedError(
             f"max_daily_spend: {daily_change:f} more a day would exceed {most:f}, of which {daily:f} is taken; raise "
             "the limit or take less"
         )
-
-
-def _days_after(day: date) -> int:
-    """Days of the month after the given one."""
-    return calendar.monthrange(day.year, day.month)[1] - day.day
 
 
 def _add(

@@ -71,7 +71,11 @@ class ConfigurationPort(Protocol):
     def read(self, address: Address) -> Value: ...
 
     def write(self, address: Address, value: JsonValue, idempotency_key: str) -> None:
-        """Sets the absolute value. A key that was used already changes nothing; InDoubt when nobody can tell."""
+        """Sets the absolute value; InDoubt when nobody can tell whether it did.
+
+        A key that was used already changes nothing. Our own configuration does not either when somebody else has
+        changed the value since the intent of the key was written: reading it back shows that.
+        """
 
 
 def same(left: JsonValue, right: JsonValue) -> bool:
@@ -82,7 +86,7 @@ def same(left: JsonValue, right: JsonValue) -> bool:
 
 
 class PostgresConfiguration:
-    """Our own configuration. A write is one transaction of its own, guarded by the key it leaves behind."""
+    """Our own configuration. A write is one transaction of its own, guarded by the intent that stands behind it."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -103,9 +107,10 @@ class PostgresConfiguration:
         with _told(address, InDoubt), self._engine.begin() as connection:
             tenancy.service(connection, address.tenant_id)
             # A worker that slept through its lease must not repeat a change that was settled, and perhaps undone.
-            state = connection.execute(statements("dispatch")["intent_state"], given).scalar()
-            if state not in ("confirmed", "refused"):
-                connection.execute(_statement("write", address), given)
+            intent = connection.execute(statements("dispatch")["intent_state"], given).one_or_none()
+            if intent is None or intent.state not in ("confirmed", "refused"):
+                before = intent.before if intent else None
+                connection.execute(_statement("write", address), given | {"before": before})
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from kernel.actions.settlement import (
     move,
     read_back,
     stands,
+    switched_on,
 )
 from kernel.decisions import bundle, gates
 from kernel.decisions.contract import Action, GateReading, KernelError, payload_hash
@@ -148,11 +149,16 @@ class _Kept:
             now = self._worker.clock()
             if now - self._renewed_at <= LEASE / 2:
                 return
-            with self._worker.engine.begin() as connection:
-                tenancy.service(connection)
-                given = {"tokens": list(self._tokens), "lease_until": now + LEASE, "now": now}
-                connection.execute(statements("dispatch")["renew"], given)
-            self._renewed_at = now
+            try:
+                with self._worker.engine.begin() as connection:
+                    tenancy.service(connection)
+                    given = {"tokens": list(self._tokens), "lease_until": now + LEASE, "now": now}
+                    connection.execute(statements("dispatch")["renew"], given)
+            except sa.exc.SQLAlchemyError:
+                # Tried again before the next action; whoever loses a lease finds out under the action's lock.
+                _log.exception("leases could not be renewed")
+            else:
+                self._renewed_at = now
 
     def done(self, lease: Lease) -> None:
         with self._turn:
@@ -200,39 +206,61 @@ def _carry_out(worker: Worker, lease: Lease) -> Outcome:
     except ValidationError as error:
         why = f"the payload is no action of the contract: {error.errors()[0]['msg']}"
         return move(worker, lease, "claimed", "aborted", why)
-    if lease.attempts > MAX_ATTEMPTS:
-        why = f"{MAX_ATTEMPTS} attempts ended without a word: see the log of the workers"
-        return move(worker, lease, "claimed", "apply_failed", why)
     try:
         executor = executor_of(assignment, worker.executors)
-        port = worker.port_of(executor)
         wanted = intents.intended(
             lease.id, "apply", executor.address(assignment), None, executor.wanted(assignment)
         )
+    except Rejected as error:
+        return failed(worker, lease, assignment, "claimed", error)
+    port = worker.port_of(executor)
+    if lease.attempts > MAX_ATTEMPTS:
+        silent = Transient(f"{MAX_ATTEMPTS} attempts ended without a word: see the log of the workers")
+        return _give_up(worker, lease, assignment, executor, silent)
+    try:
         found = executor.read(port, assignment)
     except (Rejected, Transient) as error:
+        if isinstance(error, Rejected) or lease.attempts == MAX_ATTEMPTS:
+            return _give_up(worker, lease, assignment, executor, error)
         return failed(worker, lease, assignment, "claimed", error)
     try:
         prepared = _prepare(worker, lease, assignment, executor, replace(wanted, before=found.value), found)
     except _Stopped as stop:
-        return move(worker, lease, "claimed", stop.to, str(stop), gates=stop.gates)
+        return move(worker, lease, "claimed", stop.to, str(stop), assignment, found, gates=stop.gates)
     except (RefusedError, KernelError) as refused:
-        return move(worker, lease, "claimed", "aborted", str(refused))
+        return move(worker, lease, "claimed", "aborted", str(refused), assignment, found)
     if prepared is None:
         return "lost"
     intent, is_new = prepared
-    error: Transient | None = None
+    error: Rejected | Transient | None = None
     # What an earlier attempt may have done is not done again: what was found before this one decides.
     if is_new or not (stands(found, intent) or drifted(found, intent)):
         try:
             executor.apply(port, intent)
-        except Rejected as rejected:
-            return failed(worker, lease, assignment, "applying", rejected)
-        except Transient as raised:
+        except (Rejected, Transient) as raised:
             error = raised
     if isinstance(error, InDoubt):
         doubt(worker, lease, intent)
     return read_back(worker, lease, assignment, executor, port, intent, error)
+
+
+def _give_up(
+    worker: Worker, lease: Lease, assignment: Assignment, executor: Executor, error: Rejected | Transient
+) -> Outcome:
+    """Ends what is not attempted again: by what the target holds when an earlier attempt may have changed it."""
+    now = worker.clock()
+    with worker.engine.begin() as connection:
+        if held(connection, lease, "claimed") is None:
+            return "lost"
+        intent = intents.find(connection, lease.tenant_id, lease.id, "apply")
+        if intent is not None:
+            lifecycle.advance(
+                connection, lease.tenant_id, lease.id, expected="claimed", to="applying", at=now, actor=worker.name,
+                note="to be read back and not sent again", lease_until=now + LEASE,
+            )  # fmt: skip
+    if intent is None:
+        return failed(worker, lease, assignment, "claimed", error)
+    return read_back(worker, lease, assignment, executor, worker.port_of(executor), intent, error)
 
 
 def _prepare(
@@ -249,12 +277,17 @@ def _prepare(
     """
     now = worker.clock()
     with worker.engine.begin() as connection:
+        is_on = switched_on(connection, lease.tenant_id)
         row = held(connection, lease, "claimed")
         if row is None:
             return None
         intent = intents.find(connection, lease.tenant_id, lease.id, "apply")
         is_new = intent is None
-        if intent is None or not stands(found, intent):
+        # What is only settled, and not sent, has no rule to meet.
+        if intent is None or not (stands(found, intent) or drifted(found, intent)):
+            if not is_on:
+                # What was sent before and did not arrive waits for no switch: it would be another change by then.
+                raise _Stopped("approved" if intent is None else "aborted", "the tenant is switched off")
             readings = _checked(worker, connection, assignment, row, now)
         if intent is None:
             _expect_unmoved(executor, assignment, wanted, found)
@@ -278,19 +311,21 @@ def _checked(
     worker: Worker, connection: sa.Connection, assignment: Assignment, row: sa.Row[Any], now: datetime
 ) -> tuple[GateReading, ...]:
     """The gates as they stand, when every rule is met. Raises _Stopped, RefusedError or KernelError."""
-    action, tenant = assignment.action, {"tenant_id": assignment.tenant_id}
+    action = assignment.action
     hashes = {payload_hash(action), row.payload_hash}
     if row.requires_acknowledgment:
         hashes.add(row.acknowledged_hash)
     if len(hashes) > 1:
         raise _Stopped("aborted", "the payload is not the one that was approved")
-    if not connection.execute(statements("dispatch")["tenant_enabled"], tenant).scalar():
-        raise _Stopped("approved", "the tenant is switched off")
     if row.expires_at is not None and row.expires_at <= now:
         raise _Stopped("expired", f"the approval was good until {row.expires_at}")
     if action.dependencies:
-        needed = {"cycle_id": row.optimization_cycle_id, "dependencies": list(action.dependencies)}
-        for gone in connection.execute(statements("dispatch")["failed_dependencies"], tenant | needed):
+        needed = {
+            "tenant_id": assignment.tenant_id,
+            "cycle_id": row.optimization_cycle_id,
+            "dependencies": list(action.dependencies),
+        }
+        for gone in connection.execute(statements("dispatch")["failed_dependencies"], needed):
             raise _Stopped("aborted", f"it depends on {gone.action_id}, and that is {gone.execution_status}")
     settled = bundle.settled(connection, [assignment.tenant_id], now)[assignment.tenant_id]
     if isinstance(settled, KernelError):

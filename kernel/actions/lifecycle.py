@@ -31,13 +31,24 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     # To itself: snoozed, or edited and to be acknowledged anew.
     "awaiting_ack": frozenset(["awaiting_ack", "approved", "rejected", "expired", "aborted"]),
     "approved": frozenset(["claimed", "aborted"]),
-    "scheduled": frozenset(["claimed", "aborted"]),
+    # Asked to be taken back: an attempt may have changed the target, and that is read first.
+    "scheduled": frozenset(["claimed", "aborted", "abort_requested"]),
     # Nothing has been sent by this attempt. Back to approved: the tenant is switched off. Back to awaiting_ack: a gate
     # closed since, and whoever approved has not seen that.
     "claimed": frozenset(
-        ["approved", "awaiting_ack", "scheduled", "applying", "expired", "aborted", "apply_failed"]
+        [
+            "approved",
+            "awaiting_ack",
+            "scheduled",
+            "applying",
+            "expired",
+            "aborted",
+            "abort_requested",
+            "apply_failed",
+        ]
     ),
-    "applying": frozenset(["applied", "scheduled", "verify_failed", "apply_failed"]),
+    # Aborted: it failed in passing, and the tenant was stopped meanwhile.
+    "applying": frozenset(["applied", "scheduled", "verify_failed", "apply_failed", "aborted"]),
     "applied": frozenset(["observing", "abort_requested"]),
     "observing": frozenset(["closed", "abort_requested"]),
     # What holds is not known: a person looks and has it taken back, or leaves it as it is.
@@ -55,8 +66,10 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 # Only a person's word does these, through the functions of the database that check who speaks and of what.
 BY_WORD = frozenset([("awaiting_ack", "approved"), ("awaiting_ack", "rejected")])
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
-# Nothing of it stands outside: it ends by a word. What may stand has to be taken back.
+# Nothing of it stands outside: it ends by a word. What may stand has to be taken back; of what was attempted that is
+# known when its intent is settled.
 UNAPPLIED = ("awaiting_ack", "approved", "scheduled", "claimed")
+ATTEMPTED = ("scheduled", "claimed")
 APPLIED = ("applied", "observing", "verify_failed")
 _log = logging.getLogger(__name__)
 

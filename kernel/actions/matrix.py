@@ -5,7 +5,6 @@ Gates and caps stand elsewhere: here an action is held against the map of execut
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -130,7 +129,7 @@ def _is_one_of(fact: str) -> Callable[[JsonValue, Held], bool]:
 
 
 def _is_number(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, str) and number(value) is not None
 
 
 FIELDS: Mapping[Subsystem, Mapping[str, Field]] = {

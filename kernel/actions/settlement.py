@@ -101,6 +101,20 @@ def held(connection: sa.Connection, lease: Lease, status: str) -> sa.Row[Any] | 
     return connection.execute(statements("dispatch")["held"], given).one_or_none()
 
 
+def switched_on(connection: sa.Connection, tenant_id: UUID) -> bool:
+    """Whether anything may be carried out for the tenant; to be asked before the action is locked."""
+    tenancy.service(connection, tenant_id)
+    return bool(
+        connection.execute(statements("dispatch")["tenant_enabled"], {"tenant_id": tenant_id}).scalar()
+    )
+
+
+def _may_be_sent_again(connection: sa.Connection, lease: Lease) -> bool:
+    tenancy.service(connection, lease.tenant_id)
+    given = {"tenant_id": lease.tenant_id, "id": lease.id}
+    return bool(connection.execute(statements("dispatch")["may_be_sent_again"], given).scalar())
+
+
 def read_back(
     worker: Worker,
     lease: Lease,
@@ -108,7 +122,7 @@ def read_back(
     executor: Executor,
     port: ConfigurationPort,
     intent: Intent,
-    error: Transient | None,
+    error: Rejected | Transient | None,
 ) -> Outcome:
     """Settles by what the target holds; `error` is why it may not hold the change."""
     found: Value | None = None
@@ -125,11 +139,14 @@ def read_back(
         if error is not None or stands(found, intent) or drifted(found, intent):
             break
     if found is None:
-        return doubt(worker, lease, intent)
+        return doubt(worker, lease, intent, assignment)
     if stands(found, intent):
         return _confirm(worker, lease, assignment, intent, found)
     if error is None or drifted(found, intent):
-        why = f"{intent.address} is {found.value!r} after it was set to {intent.wanted!r}: see what holds"
+        told = f", and the target said: {error}" if error else ""
+        why = (
+            f"{intent.address} is {found.value!r} after it was set to {intent.wanted!r}: see what holds{told}"
+        )
         return move(worker, lease, "applying", "verify_failed", why, assignment, found)
     return failed(worker, lease, assignment, "applying", error, found)
 
@@ -164,8 +181,11 @@ def _confirm(worker: Worker, lease: Lease, assignment: Assignment, intent: Inten
     return "applied"
 
 
-def doubt(worker: Worker, lease: Lease, intent: Intent) -> Outcome:
-    """Keeps the action until the target can be read: neither sent again nor given up."""
+def doubt(worker: Worker, lease: Lease, intent: Intent, unread: Assignment | None = None) -> Outcome:
+    """Keeps the action until the target can be read: neither sent again nor given up.
+
+    A person is asked, once, about one that is `unread` though it was in doubt before.
+    """
     now = worker.clock()
     with worker.engine.begin() as connection:
         if held(connection, lease, "applying") is None:
@@ -173,6 +193,9 @@ def doubt(worker: Worker, lease: Lease, intent: Intent) -> Outcome:
         intents.settle(connection, intent, "in_doubt", None, now)
         given = {"tenant_id": lease.tenant_id, "id": lease.id, "token": lease.token, "now": now}
         connection.execute(statements("dispatch")["leave_doubtful"], given | {"until": now + BACKOFF[-1]})
+        if unread is not None and intent.state == "in_doubt":
+            why = f"{intent.address} may be {intent.wanted!r} or {intent.before!r} and cannot be read: see what holds"
+            raise_alert(connection, unread, "in_doubt", f"in doubt: {unread.action.action_id}", why)
     return "in_doubt"
 
 
@@ -184,7 +207,7 @@ def failed(
     error: Rejected | Transient,
     found: Value | None = None,
 ) -> Outcome:
-    """Later again for what may pass, never again for what may not."""
+    """Later again for what may pass, never again for what may not or when the tenant was stopped meanwhile."""
     if isinstance(error, Transient) and lease.attempts < MAX_ATTEMPTS:
         return move(worker, lease, status, "scheduled", str(error), assignment, found)
     alert = isinstance(error, Denied)
@@ -209,13 +232,11 @@ def move(
     A person is asked to look at what was not verified, at what was in doubt to the last, and on `alert`.
     """
     now = worker.clock()
-    columns: dict[str, Any] = {
-        "lease_token": None,
-        "lease_until": None,
-        "next_attempt_at": None,
-        "reason": why,
-    }
+    columns: dict[str, Any] = {"lease_token": None, "lease_until": None, "next_attempt_at": None}
     with worker.engine.begin() as connection:
+        if to == "scheduled" and status == "applying" and not _may_be_sent_again(connection, lease):
+            to, why = "aborted", f"the tenant was stopped, and before that: {why}"
+        columns["reason"] = why
         row = held(connection, lease, status)
         if row is None:
             return "lost"

@@ -19,15 +19,27 @@ where tenant_id = :tenant_id and month = :month
 
 -- daily_spend --
 -- What may be spent a day by now: the channels that run, and increases reserved for changes that are not made yet.
+-- Foreign money counts at its newest rate; null when one of the channels has no rate of the last ten days.
 select trim_scale(
-    coalesce((
-        select sum(channels.daily_budget)
-        from spine.spine_campaign_channels as channels
-        inner join spine.spine_campaigns as campaigns
-            on campaigns.tenant_id = channels.tenant_id and campaigns.id = channels.campaign_id
-        where channels.tenant_id = :tenant_id and channels.status = 'active' and campaigns.status = 'running'
-            and campaigns.budget_currency = :currency
-    ), 0) + coalesce((
+    (
+        select case when count(*) = count(running.amount) then coalesce(sum(running.amount), 0) end
+        from (
+            select case when campaigns.budget_currency = :currency then channels.daily_budget
+                else channels.daily_budget * fx.rate end as amount
+            from spine.spine_campaign_channels as channels
+            inner join spine.spine_campaigns as campaigns
+                on campaigns.tenant_id = channels.tenant_id and campaigns.id = channels.campaign_id
+            left join lateral (
+                select rate from spine.fx_rates
+                where fx_rates.tenant_id = campaigns.tenant_id and base_currency = campaigns.budget_currency
+                    and quote_currency = :currency
+                    and rate_date between cast(:on_date as date) - 10 and cast(:on_date as date)
+                order by rate_date desc limit 1
+            ) as fx on true
+            where channels.tenant_id = :tenant_id and channels.status = 'active' and campaigns.status = 'running'
+                and channels.daily_budget > 0
+        ) as running
+    ) + coalesce((
         select sum(reserved.daily_amount)
         from (
             select sum(entries.daily_amount) as daily_amount
@@ -77,6 +89,16 @@ select id, type, owner_subsystem, execution_status, payload, payload_hash, gate_
 from spine.optimization_actions
 where tenant_id = :tenant_id and id = :id
 for update
+
+-- dependants --
+-- What another action of the same cycle makes room for and that has not ended.
+select others.action_id
+from spine.optimization_actions as actions
+inner join spine.optimization_actions as others
+    on others.tenant_id = actions.tenant_id and others.optimization_cycle_id = actions.optimization_cycle_id
+where actions.tenant_id = :tenant_id and actions.id = :id and others.payload -> 'dependencies' ? actions.action_id
+    and others.execution_status not in ('rejected', 'expired', 'apply_failed', 'reverted', 'aborted', 'closed')
+order by others.action_id
 
 -- overdue --
 -- What waits for an answer and is too old to get one.

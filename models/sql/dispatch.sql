@@ -63,9 +63,15 @@ where actions.tenant_id = chosen.tenant_id and actions.id = chosen.id
 returning actions.tenant_id, actions.id, actions.payload, actions.payload_hash, actions.attempts, actions.lease_token
 
 -- renew --
--- Of leases that nobody took.
-update spine.optimization_actions set lease_until = :lease_until, updated_at = :now
-where lease_token = any(:tokens) and execution_status in ('claimed', 'applying')
+-- Of leases that nobody took. A row that somebody holds is being moved on and is passed over: waiting for several at
+-- once could wait for whoever waits for one of them.
+update spine.optimization_actions as actions set lease_until = :lease_until, updated_at = :now
+from (
+    select tenant_id, id from spine.optimization_actions
+    where lease_token = any(:tokens) and execution_status in ('claimed', 'applying')
+    for update skip locked
+) as kept
+where actions.tenant_id = kept.tenant_id and actions.id = kept.id
 
 -- held --
 -- The action under lock, if the lease is still this worker's.
@@ -80,8 +86,18 @@ where actions.tenant_id = :tenant_id and actions.id = :id and actions.lease_toke
 for update
 
 -- tenant_enabled --
--- Share-locked, so that switching off waits for a step that has begun and the next step sees it.
+-- Share-locked, so that switching off waits for a step that has begun and the next step sees it. Asked before the
+-- action is locked: whoever stops a tenant locks the tenant and then its actions.
 select revenue_os_enabled and status <> 'suspended' from spine.tenants where id = :tenant_id for share
+
+-- may_be_sent_again --
+-- Not while the tenant is off, and not what a stop has found on its way.
+select tenants.revenue_os_enabled and not exists (
+    select from ops.incidents
+    where incidents.tenant_id = tenants.id and incidents.detail -> 'in_flight' ? cast(:id as text)
+)
+from spine.tenants where tenants.id = :tenant_id
+for share of tenants
 
 -- failed_dependencies --
 -- What the action counted on and does not stand.
@@ -122,7 +138,9 @@ where tenant_id = :tenant_id and idempotency_key = :key and state in ('recorded'
 
 -- intent_state --
 -- Locked, so that settling waits for a write that has begun.
-select state from spine.action_intents where tenant_id = :tenant_id and idempotency_key = :key for update
+select state, before_value::text as before from spine.action_intents where tenant_id = :tenant_id and idempotency_key = :key for update
+
+-- A write under an intent happens only while the value from before still stands; one without, once for its key.
 
 -- read_channel --
 -- One field of a channel and the whole of what can be changed. Money is text, for JSON numbers lose digits.
@@ -148,7 +166,14 @@ update spine.spine_campaign_channels set
         'changed_by', coalesce(config -> 'changed_by', '{}') || jsonb_build_object(cast(:field as text), cast(:key as text))
     ),
     updated_at = now()
-where tenant_id = :tenant_id and id = :entity_id and config -> 'changed_by' ->> cast(:field as text) is distinct from :key
+where tenant_id = :tenant_id and id = :entity_id and case
+    when cast(:before as jsonb) is null then config -> 'changed_by' ->> cast(:field as text) is distinct from :key
+    else cast(:before as jsonb) = case :field
+        when 'budget_daily' then coalesce(to_jsonb(trim_scale(daily_budget)::text), 'null')
+        when 'status' then to_jsonb(case status when 'active' then 'running' else status end)
+        else coalesce(bidding_strategy, 'null')
+    end
+end
 
 -- read_campaign --
 select entity -> cast(:field as text) as value, changed_by ->> cast(:field as text) as changed_by, entity
@@ -173,7 +198,15 @@ update spine.spine_campaigns set
         'changed_by', coalesce(metadata -> 'changed_by', '{}') || jsonb_build_object(cast(:field as text), cast(:key as text))
     ),
     updated_at = now()
-where tenant_id = :tenant_id and id = :entity_id and metadata -> 'changed_by' ->> cast(:field as text) is distinct from :key
+where tenant_id = :tenant_id and id = :entity_id and case
+    when cast(:before as jsonb) is null then metadata -> 'changed_by' ->> cast(:field as text) is distinct from :key
+    else cast(:before as jsonb) = case :field
+        when 'budget_total' then coalesce(to_jsonb(trim_scale(budget_total)::text), 'null')
+        when 'status' then to_jsonb(status)
+        when 'target_segment' then coalesce(target_segment, 'null')
+        else coalesce(to_jsonb(end_date), 'null')
+    end
+end
 
 -- read_setting --
 -- A setting nobody has set yet reads as null: any entity may get settings.
@@ -187,10 +220,18 @@ from (
 -- write_setting --
 insert into spine.subsystem_settings as settings
     (tenant_id, subsystem, entity_type, entity_id, field, value, changed_by)
-values (:tenant_id, :subsystem, :entity_type, :entity_id, :field, cast(:value as jsonb), :key)
+select :tenant_id, :subsystem, :entity_type, :entity_id, :field, cast(:value as jsonb), :key
+where coalesce(cast(:before as jsonb), 'null') = 'null' or exists (
+    select from spine.subsystem_settings
+    where tenant_id = :tenant_id and subsystem = :subsystem and entity_type = :entity_type and entity_id = :entity_id
+        and field = :field
+)
 on conflict (tenant_id, subsystem, entity_type, entity_id, field) do update
 set value = excluded.value, changed_by = excluded.changed_by, updated_at = now()
-where settings.changed_by <> excluded.changed_by
+where case
+    when cast(:before as jsonb) is null then settings.changed_by <> excluded.changed_by
+    else settings.value = cast(:before as jsonb)
+end
 
 -- read_ticket --
 select jsonb_build_object('title', title, 'body', body) as value, idempotency_key as changed_by

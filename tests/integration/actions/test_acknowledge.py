@@ -216,7 +216,7 @@ def test_a_member_who_is_no_approver_or_unnamed_answers_nothing(engine, of, memb
 
 def test_a_member_answers_neither_a_stale_hash_nor_their_own_proposal(engine, of, member):
     id_ = fresh(engine, of)
-    with pytest.raises(sa.exc.DBAPIError, match="the action is not what was shown"):
+    with pytest.raises(sa.exc.DBAPIError, match="show it again and approve what you see then"):
         member(APPROVE, id=id_, hash="0" * 64)
     made = call(engine, "edit", of, ANA, id_, 5, "less", datetime.now(UTC), gates_of=lambda *_: ())
     with pytest.raises(sa.exc.DBAPIError, match="whoever proposed a change may not acknowledge it"):

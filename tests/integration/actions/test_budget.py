@@ -15,6 +15,8 @@ from kernel.actions import budget
 from kernel.errors import RefusedError
 from tests.fakes.approved import Company, action, approve, company, one
 
+MAY_1 = datetime(2026, 5, 1, 9, tzinfo=UTC)
+JUNE_20 = datetime(2026, 6, 20, 9, tzinfo=UTC)
 MAY_4 = datetime(2026, 5, 4, 9, tzinfo=UTC)  # 28 days of May are left, this one included
 
 
@@ -63,15 +65,41 @@ def test_an_increase_commits_the_rest_of_its_month(engine: sa.Engine):
 
 
 def test_the_last_cent_under_the_cap_may_be_reserved_and_not_one_more(engine: sa.Engine):
-    of = limited(engine, monthly_budget_cap=280)
+    of = limited(engine, monthly_budget_cap=310)
     with pytest.raises(
-        RefusedError, match=r"^monthly_budget_cap: .* would exceed 280, of which 0 is committed"
+        RefusedError, match=r"^monthly_budget_cap: .* would exceed 310, of which 0 is committed"
     ):
-        reserve(engine, of, "10.01")
-    reserve(engine, of, "10")
-    with pytest.raises(RefusedError, match="of which 280 is committed"):
-        reserve(engine, of, "0.01")
-    assert committed(engine, of) == 280
+        reserve(engine, of, "10.01", MAY_1)
+    reserve(engine, of, "10", MAY_1)
+    with pytest.raises(RefusedError, match="of which 310 is committed"):
+        reserve(engine, of, "0.01", MAY_1)
+    assert committed(engine, of) == 310
+
+
+def test_what_was_added_in_earlier_months_counts_against_the_cap_of_this_one(engine: sa.Engine):
+    of = limited(engine, monthly_budget_cap=310)
+    reserve(engine, of, "8", MAY_1)
+    with pytest.raises(
+        RefusedError,
+        match=r"^monthly_budget_cap: 3 more a day beside the 8 that actions add already would exceed 310 in the 31 days",
+    ):
+        reserve(engine, of, "3", JUNE_20)
+    reserve(engine, of, "2", JUNE_20)
+    assert committed(engine, of, JUNE_20.date()) == 22
+
+
+def test_at_the_end_of_a_month_no_more_is_added_than_the_next_one_holds(engine: sa.Engine):
+    of = limited(engine, monthly_budget_cap=300)
+    with pytest.raises(RefusedError, match=r"beside the 0 .* would exceed 300 in the 30 days of next month"):
+        reserve(engine, of, "10.01", MAY_1.replace(day=31))
+    reserve(engine, of, "10", MAY_1.replace(day=31))
+
+
+def test_what_is_given_back_makes_room_in_every_month(engine: sa.Engine):
+    of = limited(engine, monthly_budget_cap=310)
+    id_ = reserve(engine, of, "10", MAY_1)
+    release(engine, of, id_, JUNE_20)
+    reserve(engine, of, "10", JUNE_20)
 
 
 def test_a_decrease_makes_room(engine: sa.Engine):
@@ -91,8 +119,49 @@ def test_the_daily_limit_counts_what_channels_spend_and_what_is_on_its_way(engin
     reserve(engine, of, "10")
 
 
+def spends_abroad(engine: sa.Engine, of: Company, rate_date: date | None = None) -> None:
+    """The company's channel is paid in euros; a rate of 1.10 dollars is known from that day."""
+    one(
+        engine,
+        "update spine.spine_campaigns set budget_currency = 'EUR' where tenant_id = :id returning 1",
+        id=of.id,
+    )
+    if rate_date:
+        one(
+            engine,
+            "insert into spine.fx_rates (tenant_id, source_system, source_key, rate_date, base_currency,"
+            " quote_currency, rate) values (:id, 's', 'k', :day, 'EUR', 'USD', 1.10) returning 1",
+            id=of.id, day=rate_date,
+        )  # fmt: skip
+
+
+def test_what_channels_spend_in_foreign_money_counts_at_its_newest_rate(engine: sa.Engine):
+    of = limited(engine, max_daily_spend=130)
+    spends_abroad(engine, of, date(2026, 4, 24))
+    with pytest.raises(
+        RefusedError, match=r"^max_daily_spend: 21 more a day would exceed 130, of which 110 is"
+    ):
+        reserve(engine, of, "21")
+    reserve(engine, of, "20")
+
+
+@pytest.mark.parametrize("rate_date", [None, date(2026, 4, 23), date(2026, 5, 5)])
+def test_what_channels_spend_without_a_rate_is_unknown_and_lets_nothing_grow(
+    engine: sa.Engine, rate_date: date | None
+):
+    of = limited(engine, max_daily_spend=10_000)
+    spends_abroad(engine, of, rate_date)
+    with pytest.raises(
+        RefusedError, match=r"^max_daily_spend: what channels spend a day is not known in USD"
+    ):
+        reserve(engine, of, "1")
+    reserve(engine, of, "-1")
+    one(engine, "update spine.spine_campaigns set status = 'paused' returning 1")
+    reserve(engine, of, "1")
+
+
 def test_two_who_reserve_at_once_do_not_exceed_the_cap_together(engine: sa.Engine):
-    of = limited(engine, monthly_budget_cap=280)
+    of = limited(engine, monthly_budget_cap=300)
     ids = [one_action(engine, of) for _ in range(4)]
 
     def attempt(id_: UUID) -> bool:
@@ -135,6 +204,15 @@ def test_a_change_of_last_month_gives_nothing_back(engine: sa.Engine):
     assert one(engine, "select sum(daily_amount) from spine.budget_entries") == 0
 
 
+@pytest.mark.parametrize("change", ["10", "-10"])
+def test_a_clock_that_was_set_back_gives_back_no_more_than_was_reserved(engine: sa.Engine, change: str):
+    of = limited(engine)
+    id_ = reserve(engine, of, change, datetime(2026, 5, 30, 9, tzinfo=UTC))
+    one(engine, "update spine.optimization_actions set applied_at = :at returning true", at=MAY_4)
+    release(engine, of, id_, MAY_4.replace(day=2))
+    assert committed(engine, of) == 0
+
+
 def test_nothing_is_written_for_a_change_that_costs_nothing(engine: sa.Engine):
     of = limited(engine)
     id_ = reserve(engine, of, "0")
@@ -143,7 +221,7 @@ def test_nothing_is_written_for_a_change_that_costs_nothing(engine: sa.Engine):
 
 
 def test_another_tenants_commitments_do_not_count(engine: sa.Engine):
-    first, second = limited(engine, monthly_budget_cap=280), limited(engine, monthly_budget_cap=280)
+    first, second = limited(engine, monthly_budget_cap=300), limited(engine, monthly_budget_cap=300)
     reserve(engine, first, "10")
     reserve(engine, second, "10")
     assert committed(engine, second) == 280

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from kernel import tenancy
 from kernel.actions import dispatch
 from kernel.decisions import bundle
-from kernel.decisions.contract import GateReading
+from kernel.decisions.contract import Action, GateReading, payload_hash
 from tests.fakes.approved import Company, action, budget_change, company, means, one, row_of
 from tests.integration.actions.proposals import people, status, store
 from tests.integration.decisions import world
@@ -101,10 +101,11 @@ def test_an_action_is_listed_shown_and_approved_by_its_short_names(engine, of, s
     assert "crm.max_touches: 8 -> 7" in text
     assert "cash_constrained" in text
     told = json.loads(cli("show", id_[:8], "-t", slug, "--json"))
-    short = told["hash"][:8]
+    short = told["hash"][:16]
+    assert f"--hash {short} --as NAME" in text
     assert "no approver" in cli("approve", id_[:8], "-t", slug, "--as", "max", "--hash", short, fails=True)
-    assert "too short" in cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", "ab", fails=True)
-    refused = cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", "0" * 8, fails=True)
+    assert "too short" in cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", short[:15], fails=True)
+    refused = cli("approve", id_[:8], "-t", slug, "--as", "ana", "--hash", "0" * 16, fails=True)
     assert "not what was shown" in refused
     assert short not in refused
     cli("snooze", id_[:8], "-t", slug, "--as", "ana", "--hours", "2")
@@ -227,3 +228,76 @@ def test_what_failed_verification_is_settled_by_command(engine, of, slug, cli):
     assert "no approver" in refused
     assert "not_measurable" in cli("settle", id_, "-t", slug, "--as", "ana", "--why", "fine as it is")
     assert status(engine, UUID(id_)) == "closed"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("NaN", "NaN is no number"),
+        ("1e400", "1e400 is no number"),
+        ("1e999999", "1e999999 is no number"),
+        ("[-Infinity]", "-Infinity is no number"),
+        ("9" * 5000, "99999999999999999999 is no number"),
+        ("[" * 100_000, "nested too deeply"),
+        ('"a\\u0000b"', "cannot be seen"),
+        ('{"a": "\\ud800"}', "cannot be seen"),
+        ("1_000", "must be a whole number from 1 to 20, not '1_000'"),
+    ],
+)
+def test_a_value_that_cannot_be_set_is_refused_in_a_sentence(engine, of, slug, cli, value: str, told: str):
+    id_ = proposed(engine, of, waiting())
+    before = row_of(engine, UUID(id_)).payload_hash
+    refused = cli("edit", id_, "-t", slug, "--as", "ana", "--why", "x", "--value", value, fails=True)
+    assert told in refused
+    assert len(refused) < 200
+    assert row_of(engine, UUID(id_)).payload_hash == before
+
+
+@pytest.mark.parametrize("value", ["1_000", "１２０", "1e999999", "NaN"])
+def test_a_text_that_is_no_amount_sets_no_budget(engine, of, slug, cli, value: str):
+    id_ = proposed(engine, of, budget_change(of, requires_acknowledgment=True))
+    asked = ["edit", id_, "-t", slug, "--as", "ana", "--why", "x", "--value", json.dumps(value)]
+    assert "must be an amount" in cli(*asked, fails=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_touches", "1e1"), ("sequence_delay_days", "-0.0"), ("sequence_delay_days", "1.50")],
+)
+def test_an_edited_value_has_the_hash_that_dispatch_will_find(engine, of, slug, cli, field: str, value: str):
+    id_ = proposed(engine, of, action("crm", field, 5, requires_acknowledgment=True))
+    told = cli("edit", id_, "-t", slug, "--as", "ana", "--why", "x", "--value", value, "--json")
+    row = row_of(engine, UUID(id_))
+    assert json.loads(told.splitlines()[0])["hash"] == row.payload_hash
+    assert row.payload_hash == payload_hash(Action.model_validate(row.payload))
+
+
+def test_a_rule_with_large_numbers_has_the_hash_that_dispatch_will_find(engine, of, slug, cli):
+    id_ = proposed(engine, of, action("routing", "territory_rules", {"a": 1}, requires_acknowledgment=True))
+    cli("edit", id_, "-t", slug, "--as", "ana", "--why", "x", "--value", '{"a": 1e16, "b": [-0.0, 1e22]}')
+    row = row_of(engine, UUID(id_))
+    assert row.payload_hash == payload_hash(Action.model_validate(row.payload))
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e18", "0", "-1"])
+def test_a_time_that_is_none_puts_nothing_off(engine, of, slug, cli, hours: str):
+    id_ = proposed(engine, of, waiting())
+    assert "is no time to wait" in cli("snooze", id_, "-t", slug, "--as", "ana", "--hours", hours, fails=True)
+
+
+@pytest.mark.parametrize("why", ["\u200b", "\u200b\u2060 ", "\udcff", "\x1b[2Jx", "\u202ereason"])
+def test_a_reason_that_nobody_can_read_is_none(engine, of, slug, cli, why: str):
+    id_ = proposed(engine, of, waiting())
+    refused = cli("reject", id_, "-t", slug, "--as", "ana", "--why", why, fails=True)
+    assert "cannot be read: write it in plain text" in refused
+    assert status(engine, UUID(id_)) == "awaiting_ack"
+
+
+def test_what_a_terminal_would_obey_is_not_printed(engine, of, slug, cli):
+    note = "harmless \x1b[8m[/red]hidden\x9b2J \u202eforged\nline \x1b]0;pwned\x07"
+    id_ = proposed(engine, of, waiting(notes_for_humans=note, hypothesis=note))
+    one(engine, "update spine.tenants set name = :name returning 1", name="\x1b[2J[bold]Evil[/bold]")
+    said = cli("show", id_, "-t", slug) + cli("show", id_, "-t", slug, "--json") + cli("list")
+    assert not set(said) & {"\x1b", "\x9b", "\x07", "\u202e"}
+    assert "harmless [8m[/red]hidden2J forged line ]0;pwned" in said
+    assert json.loads(cli("show", id_, "-t", slug, "--json"))["hypothesis"] == note
