@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kernel.decisions.contract import ActionType, Lever
 from kernel.errors import RefusedError
 from kernel.money import CURRENCIES
+from kernel.text import UNSEEN, is_worded
 from models import rls
 from models.spine import config_versions, tenants
 
@@ -201,6 +202,8 @@ def create(
     **flags: Any,
 ) -> UUID:
     """Adds a tenant. Raises RefusedError when the slug is taken or a value cannot stand."""
+    if UNSEEN.search(name) or not is_worded(name):
+        raise RefusedError(f"name {name!r} has characters that cannot be seen: write it in plain text")
     if currency not in CURRENCIES:
         raise RefusedError(f"currency {currency!r} is no ISO 4217 code: use one such as USD")
     row = {"id": tenant_id or uuid4(), "slug": slug, "name": name, "default_currency": currency} | flags

@@ -15,9 +15,19 @@ import typer
 from dagster_project.cli import action_views as views
 from dagster_project.cli import ui
 from dagster_project.cli.action_views import SHORTEST
+from kernel.text import UNSEEN, is_worded
 
 app = typer.Typer(help="Actions and tickets: list, show, answer, carry out, take back.", no_args_is_help=True)
 _SHOWN = 100
+# What it takes to make another payload of the same beginning: 64 bits, not 32.
+_HASH_DIGITS = 16
+
+
+def _worded(why: str) -> str:
+    if not is_worded(why) or UNSEEN.search(why.replace("\n", " ")):
+        ui.fail(f"the reason {why!r} cannot be read: write it in plain text")
+    return why
+
 
 Id = Annotated[str, typer.Argument(help=f"Id, or its beginning of at least {SHORTEST} characters.")]
 Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id.")]
@@ -25,7 +35,7 @@ OneOrAll = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all w
 As = Annotated[
     str, typer.Option("--as", help="Who speaks: name or id of a user of the tenant; else REVENUE_OS_USER.")
 ]
-Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")]
+Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.", callback=_worded)]
 
 
 @app.command("list")
@@ -111,7 +121,7 @@ def show(action: Id, tenant: Tenant, as_json: ui.Json = False) -> None:
         ui.emit([views.ticket(each, False, True) for each in work], as_json, title="Tickets (UTC)")
     ui.emit([views.step(event) for event in events], as_json, title="History (UTC)")
     if answerable:
-        short, digest = str(given["id"])[:SHORTEST], row["payload_hash"][:SHORTEST]
+        short, digest = str(given["id"])[:SHORTEST], row["payload_hash"][:_HASH_DIGITS]
         despite = "".join(f" --despite {gate}" for gate in closed)
         ui.step(
             "Approve",
@@ -125,7 +135,9 @@ def show(action: Id, tenant: Tenant, as_json: ui.Json = False) -> None:
 def approve(
     action: Id,
     tenant: Tenant,
-    payload_hash: Annotated[str, typer.Option("--hash", help="Of what was shown, or its beginning.")],
+    payload_hash: Annotated[
+        str, typer.Option("--hash", help=f"Of what was shown, or its first {_HASH_DIGITS} digits.")
+    ],
     despite: Annotated[
         list[str] | None,
         typer.Option(help="A gate that closed since it was proposed, as show tells; several times."),
@@ -206,6 +218,9 @@ def snooze(
     """Put it off."""
     from kernel.actions import acknowledge
 
+    # Nothing waits longer than three days; a year is no number of hours that overflows.
+    if not 0 < hours <= 24 * 365:
+        ui.fail(f"--hours {hours} is no time to wait: give a number of hours above 0")
     until = _now() + timedelta(hours=hours)
     with ui.connection() as connection:
         tenant_id, who, found = _asked(connection, tenant, user, action)
@@ -225,10 +240,7 @@ def edit(
     """Propose another value; somebody else has to approve it."""
     from kernel.actions import acknowledge
 
-    try:
-        new_value = json.loads(value)
-    except ValueError:
-        new_value = value
+    new_value = _value(value)
     with ui.connection() as connection:
         tenant_id, who, found = _asked(connection, tenant, user, action)
         made = acknowledge.edit(connection, tenant_id, who, found, new_value, why, _now())
@@ -275,7 +287,7 @@ def settle(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json
 def done(
     ticket: Annotated[str, typer.Argument(help=f"Id of the ticket, or its first {SHORTEST} characters.")],
     tenant: Tenant,
-    why: Annotated[str, typer.Option("--why", help="What was done; it is kept for good.")],
+    why: Annotated[str, typer.Option("--why", help="What was done; it is kept for good.", callback=_worded)],
     user: As = "",
     as_json: ui.Json = False,
 ) -> None:
@@ -340,10 +352,31 @@ def _stored(connection: Any, tenant_id: UUID, action_id: UUID) -> Mapping[str, A
     return connection.execute(statements("actions")["shown"], given).mappings().one()
 
 
+def _value(text: str) -> Any:
+    """JSON, else the text itself; refuses numbers that are none and characters that cannot be kept."""
+    from kernel.decisions.levers import number
+
+    def parsed(digits: str) -> int | float:
+        if number(digits) is None:
+            ui.fail(f"--value {digits[:20]} is no number that can be set: give one of ordinary size")
+        return float(digits) if set(digits) & set(".eE") else int(digits)
+
+    try:
+        found = json.loads(text, parse_float=parsed, parse_int=parsed, parse_constant=parsed)
+    except RecursionError:
+        ui.fail("--value is nested too deeply: give the value itself")
+    except ValueError:
+        found = text
+    written = json.dumps(found, ensure_ascii=False)
+    if UNSEEN.search(written) or "\\u00" in written:
+        ui.fail("--value has characters that cannot be seen: write it in plain text")
+    return found
+
+
 def _whole_hash(stored: str, beginning: str) -> str:
     """The stored hash if it begins so. Told the right one, people would approve what they have not seen."""
-    if len(beginning) < SHORTEST:
-        ui.fail(f"hash {beginning!r} is too short: give at least {SHORTEST} characters")
+    if len(beginning) < _HASH_DIGITS:
+        ui.fail(f"hash {beginning!r} is too short: give at least {_HASH_DIGITS} digits")
     if not stored.startswith(beginning.lower()):
         ui.fail("the action is not what was shown: show it again and approve what you see then")
     return stored

@@ -86,7 +86,7 @@ def prct(
 def verify(
     file: Annotated[Path, typer.Argument(help="Evidence that certify prct wrote.")], as_json: ui.Json = False
 ) -> None:
-    """Whether a proof is as it was written, what it says, and whether it speaks of the components as they are."""
+    """Whether a proof is as it was written, and is about every check and the components as they are; else it fails."""
     from dagster_project.settings import REPOSITORY
     from quality.certification import freeze as frozen
     from quality.certification.prct import evidence as proof
@@ -101,10 +101,20 @@ def verify(
         "started_at": content["started_at"],
         "sha256": content["sha256"],
         "changed_since": sorted(name for name in now if then.get(name) != now[name]),
+        "other_checks": proof.differing(content),
     }
     ui.emit(told, as_json)
     if told["verdict"] != "passed":
         ui.fail("the evidence is intact and says that the certification failed: nothing may be rolled out")
+    if told["other_checks"]:
+        ui.fail(
+            f"the evidence is of other checks than there are now ({len(told['other_checks'])} differ): certify again"
+        )
+    if told["changed_since"]:
+        ui.fail(
+            f"{', '.join(told['changed_since'])} changed since: the evidence says nothing of what is here,"
+            " certify again"
+        )
 
 
 def _tell(scenario: str, checks: Any) -> None:

@@ -30,7 +30,9 @@ def run(
     tenant: Tenants = None,
     at: Annotated[
         str | None,
-        typer.Option(help="The instant to decide at, ISO 8601 with its offset; now when left out."),
+        typer.Option(
+            help="The instant to decide at, ISO 8601 with its offset, not later than now; now when left out."
+        ),
     ] = None,
     mode: Annotated[
         Literal["shadow", "enforce"] | None,
@@ -139,7 +141,7 @@ def trace(cycle: Annotated[UUID, typer.Argument(help="Id of the cycle.")], as_js
     ui.emit(facts, as_json)
     typer.echo("\nCandidates, in money over their window")
     for candidate in candidates:
-        typer.echo(_candidate(candidate))
+        typer.echo(ui.lines(_candidate(candidate)))
 
 
 @app.command()
@@ -200,7 +202,7 @@ def digest(
         user = weekly.find_user(connection, as_user) if as_user else None
         found = weekly.build(connection, day, platform=user is None, user_id=user)
     if folder is None:
-        typer.echo(digest_pages.render_text(found), nl=False)
+        typer.echo(ui.lines(digest_pages.render_text(found)), nl=False)
         return
     for path in digest_pages.write_files(found, folder):
         ui.step("Wrote", path)
@@ -373,6 +375,9 @@ def _clock(at: str | None) -> Any:
         ui.fail(f"--at {at} is no instant: write one such as 2026-07-01T06:30:00+00:00")
     if instant.tzinfo is None:
         ui.fail(f"--at {at} needs its offset from UTC: write {at}+00:00 for UTC")
+    # What waits for an answer would run out, and the separation would hold back the cycles until then.
+    if instant > datetime.now(UTC):
+        ui.fail(f"--at {at} lies in the future: name an instant that has been")
     return lambda: instant
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from kernel.text import UNSEEN, printable
 from models.errors import RevenueOsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class SentenceErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except RevenueOsError as error:
-            typer.echo(f"Error: {error}", err=True)
+            typer.echo(f"Error: {lines(str(error))}", err=True)
             raise typer.Exit(1) from error
 
 
@@ -66,7 +67,7 @@ def fail(sentence: str) -> NoReturn:
 
 def step(name: str, outcome: str) -> None:
     """Tells what a longer command has done so far, on standard error so that results stay parseable."""
-    typer.echo(f"{name:<9} {outcome}", err=True)
+    typer.echo(f"{name:<9} {printable(str(outcome))}", err=True)
 
 
 @contextmanager
@@ -85,12 +86,14 @@ def emit(result: Any, as_json: bool, title: str | None = None) -> None:
     """Prints a record (mapping or dataclass), or a sequence of them as a table; or either as JSON."""
     rows = [_plain(row) for row in result] if _is_many(result) else _plain(result)
     if as_json:
-        typer.echo(json.dumps(rows, default=_json, ensure_ascii=False))
+        text = json.dumps(rows, default=_json, ensure_ascii=False)
+        # The same value to a program, and nothing that a terminal would obey.
+        typer.echo(UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
     elif isinstance(rows, list):
         _print_table(rows, title)
     else:
         if title:
-            typer.echo(f"\n{title}")
+            typer.echo(f"\n{printable(title)}")
         width = max(map(len, rows), default=0)
         for name, value in rows.items():
             typer.echo(f"{_title(name):<{width}}  {shown(value)}")
@@ -130,18 +133,23 @@ def _title(name: str) -> str:
     return name.replace("_", " ")
 
 
+def lines(text: str) -> str:
+    """A text of several lines as it may be printed."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shown(value: Any) -> str:
     """A value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
+        return printable(", ".join(map(str, value))) or "-"
     if isinstance(value, Decimal):
         # Enough for a reader; --json gives every digit.
         whole = value == value.to_integral_value()
         decimals = 0 if whole or abs(value) >= 10_000 else 2 if abs(value) >= 1 else 4
         return f"{value:,.{decimals}f}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
 
 
 def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
@@ -160,8 +168,9 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
     if sum(kept.values()) + _GAP * len(widest) + max(widest.values()) > console.width:
         kept = {}
     # No vertical lines: they cost the width that numbers need on a terminal of 80 columns.
+    named = Text(printable(title), style="table.title") if title else None
     table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False,
+        title=named, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False,
         padding=(0, _GAP - 1, 0, 0),
     )  # fmt: skip
     for place, name in enumerate(rows[0]):

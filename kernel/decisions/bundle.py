@@ -171,6 +171,21 @@ def gates_of(connection: sa.Connection, tenant_id: UUID, at: datetime) -> tuple[
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What actions add to spend: to the whole of a calendar month, and a day from now on. Negative when they save."""
+
+    month: Decimal = Decimal(0)
+    daily: Decimal = Decimal(0)
+
+
+def committed(connection: sa.Connection, tenant_ids: Sequence[UUID], at: datetime) -> dict[UUID, Committed]:
+    found = dict.fromkeys(tenant_ids, Committed())
+    for row in _rows(connection, "committed", tenant_ids=list(tenant_ids), at=at):
+        found[row.tenant_id] = Committed(row.month, row.daily)
+    return found
+
+
 def weights(connection: sa.Connection, tenant_ids: Sequence[UUID], at: datetime) -> dict[UUID, Weights]:
     found = dict.fromkeys(tenant_ids, DEFAULT_WEIGHTS)
     for row in _rows(connection, "weights", tenant_ids=list(tenant_ids), at=at):
@@ -230,7 +245,7 @@ class _Parts:
     settings: Mapping[UUID, list[Setting]]
     live_actions: Mapping[UUID, list[LiveAction]]
     results: Mapping[UUID, tuple[ActionResult, ...]]
-    committed: Mapping[UUID, Decimal]
+    committed: Mapping[UUID, Committed]
     weights: Mapping[UUID, Weights]
 
 
@@ -248,7 +263,6 @@ def _parts(
         "last_days": [days[tenant_id] for tenant_id in ids],
         "currencies": [ready[tenant_id].reporting_currency for tenant_id in ids],
     }
-    committed = _rows(connection, "committed", tenant_ids=ids, at=at)
     return _Parts(
         metrics=readings(connection, ids, as_of),
         revenue_events=_records(connection, RevenueEvent, "revenue_events", **scope),
@@ -266,7 +280,7 @@ def _parts(
             at=at,
         ),
         results=results(connection, ids),
-        committed={row.tenant_id: row.amount for row in committed},
+        committed=committed(connection, ids, at),
         weights=weights(connection, ids, at),
     )
 
@@ -292,7 +306,8 @@ def _given(tenant: Settled, day: date, trigger: Trigger, parts: _Parts) -> Kerne
             config_version_id=tenant.config_version_id,
             weights_version=parts.weights[key].version,
             cycle_depth="weekly" if trigger.source == WEEKLY else "daily",
-            spend_committed_month=parts.committed.get(key, Decimal(0)),
+            spend_committed_month=parts.committed[key].month,
+            spend_committed_daily=parts.committed[key].daily,
         ),
         channels=tuple(parts.channels.get(key, ())),
         settings=tuple(parts.settings.get(key, ())),

@@ -6,6 +6,7 @@ as they said.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from kernel import tenancy
 from kernel.decisions import bundle
-from kernel.decisions.weights import Weights
+from kernel.decisions.weights import DEFAULT_WEIGHTS, Weights
 from models.actions import decision_weights
 from models.statements import statements
 
@@ -27,7 +28,10 @@ MIN_RESULTS = 5
 # The assumed error of a family changes by a tenth at least and twofold at most in a week.
 LEAST_CHANGE = Decimal("0.1")
 LEAST, MOST = Decimal("0.5"), Decimal(2)
+# Halved week after week, an error would become none, which no prior can be.
+LEAST_STDERR_PCT = Decimal("0.01")
 AUTHOR = "calibration"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,13 @@ class Outcome:
     realised_pct: Decimal
     realised_stderr_pct: Decimal
 
-    @property
-    def miss(self) -> Decimal:
-        """How far off it was, in the standard errors that prediction and measurement have together."""
-        error = (self.predicted_stderr_pct**2 + self.realised_stderr_pct**2).sqrt()
-        return (self.realised_pct - self.predicted_pct) / error
+    def miss(self, least_stderr_pct: Decimal) -> Decimal:
+        """How far off it was, in the standard errors that prediction and measurement have together.
+
+        No measurement is trusted to more than `least_stderr_pct`, as in learning.
+        """
+        measured = max(self.realised_stderr_pct, least_stderr_pct)
+        return (self.realised_pct - self.predicted_pct) / (self.predicted_stderr_pct**2 + measured**2).sqrt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +69,25 @@ class Reliability:
     miss: Decimal
 
 
-def reliability(outcomes: Iterable[Outcome]) -> tuple[Reliability, ...]:
+def reliability(
+    outcomes: Iterable[Outcome], least_stderr_pct: Decimal = DEFAULT_WEIGHTS.least_stderr_pct
+) -> tuple[Reliability, ...]:
     """One row per family, by name."""
     by_family: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_family[outcome.family].append(outcome)
     with localcontext(prec=28):
-        return tuple(_of_family(family, by_family[family]) for family in sorted(by_family))
+        return tuple(_of_family(family, by_family[family], least_stderr_pct) for family in sorted(by_family))
 
 
-def _of_family(family: str, found: Sequence[Outcome]) -> Reliability:
+def _of_family(family: str, found: Sequence[Outcome], least_stderr_pct: Decimal) -> Reliability:
     count = len(found)
     return Reliability(
         family=family,
         results=count,
         predicted_pct=sum((item.predicted_pct for item in found), Decimal(0)) / count,
         realised_pct=sum((item.realised_pct for item in found), Decimal(0)) / count,
-        miss=(sum((item.miss**2 for item in found), Decimal(0)) / count).sqrt(),
+        miss=(sum((item.miss(least_stderr_pct) ** 2 for item in found), Decimal(0)) / count).sqrt(),
     )
 
 
@@ -89,14 +97,14 @@ def recalibrated(weights: Weights, outcomes: Iterable[Outcome]) -> Weights | Non
     Only predictions of this version count: with the next one counting begins anew, so no miss is charged twice.
     """
     families = dict(weights.families)
-    for found in reliability(item for item in outcomes if item.weights_version == weights.version):
+    counted = [item for item in outcomes if item.weights_version == weights.version]
+    for found in reliability(counted, weights.least_stderr_pct):
         factor = min(MOST, max(LEAST, found.miss))
         if found.results < MIN_RESULTS or abs(factor - 1) < LEAST_CHANGE:
             continue
         prior = weights.prior(found.family, None)
-        families[found.family] = prior.model_copy(
-            update={"stderr_pct": (prior.stderr_pct * factor).quantize(Decimal("0.01"))}
-        )
+        fitted = (prior.stderr_pct * factor).quantize(LEAST_STDERR_PCT)
+        families[found.family] = prior.model_copy(update={"stderr_pct": max(fitted, LEAST_STDERR_PCT)})
     if families == weights.families:
         return None
     return weights.model_copy(update={"version": weights.version + 1, "families": families})
@@ -119,27 +127,39 @@ def outcomes(connection: sa.Connection, tenant_ids: Sequence[UUID] | None = None
 
 
 def recalibrate(engine: sa.Engine, tenant_ids: Sequence[UUID], at: datetime) -> int:
-    """Stores the next version of the weights of each tenant whose claims were off; gives how many were."""
+    """Stores the next version of the weights of each tenant whose claims were off; gives how many were.
+
+    A tenant whose weights or results cannot be read keeps its weights and is named in the log.
+    """
+    changed = 0
     with engine.begin() as connection:
         tenancy.service(connection)
-        found = outcomes(connection, tenant_ids)
-        changed = 0
-        for tenant_id, weights in bundle.weights(connection, tenant_ids, at).items():
-            following = recalibrated(weights, [item for item in found if item.tenant_id == tenant_id])
-            if following is None:
-                continue
-            changed += 1
-            families = [
-                name for name, prior in following.families.items() if prior != weights.prior(name, None)
-            ]
-            stored = pg.insert(decision_weights).values(
-                tenant_id=tenant_id,
-                version=following.version,
-                valid_from=at,
-                author=AUTHOR,
-                reason=f"how far off predictions were: {', '.join(sorted(families))}",
-                payload=following.model_dump(mode="json", exclude={"version"}),
-            )
-            # Whoever stored that version first looked at the same results.
-            connection.execute(stored.on_conflict_do_nothing())
+        for tenant_id in tenant_ids:
+            try:
+                with connection.begin_nested():
+                    changed += _recalibrated(connection, tenant_id, at)
+            except Exception as error:
+                told = (str(error).splitlines() or [""])[0]
+                _log.warning(
+                    "tenant %s: its weights stay as they are: %s: %s", tenant_id, type(error).__name__, told
+                )
     return changed
+
+
+def _recalibrated(connection: sa.Connection, tenant_id: UUID, at: datetime) -> bool:
+    weights = bundle.weights(connection, [tenant_id], at)[tenant_id]
+    following = recalibrated(weights, outcomes(connection, [tenant_id]))
+    if following is None:
+        return False
+    families = [name for name, prior in following.families.items() if prior != weights.prior(name, None)]
+    stored = pg.insert(decision_weights).values(
+        tenant_id=tenant_id,
+        version=following.version,
+        valid_from=at,
+        author=AUTHOR,
+        reason=f"how far off predictions were: {', '.join(sorted(families))}",
+        payload=following.model_dump(mode="json", exclude={"version"}),
+    )
+    # Whoever stored that version first looked at the same results.
+    connection.execute(stored.on_conflict_do_nothing())
+    return True

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 VERSION = "revenue_os_v1.1"
 MANDATORY_METRICS = ("pipeline_total", "bookings_new", "cac_blended")
@@ -205,7 +205,8 @@ class KernelConfig(_Record):
     config_version_id: UUID | None = None
     weights_version: int = 1
     cycle_depth: Literal["daily", "weekly"] = "daily"
-    spend_committed_month: Decimal = Decimal(0)
+    spend_committed_month: Decimal = Decimal(0)  # what actions add to this calendar month
+    spend_committed_daily: Decimal = Decimal(0)  # what actions add a day from now on, of whatever month
 
 
 class KernelInput(_Record):
@@ -267,6 +268,11 @@ class ProposedChange(_Record):
     current_value: JsonValue
     new_value: JsonValue
     description: str = ""
+
+    @field_validator("current_value", "new_value")
+    @classmethod
+    def _as_stored(cls, value: JsonValue) -> JsonValue:
+        return _stored(value)
 
 
 class AbortCondition(_Record):
@@ -435,6 +441,18 @@ class KernelError(Exception):
     def as_dict(self) -> dict[str, Any]:
         shape: dict[str, Any] = {"error": True, "code": self.code, "message": self.message}
         return shape | ({"details": self.details} if self.details else {})
+
+
+def _stored(value: JsonValue) -> JsonValue:
+    """The value as the database gives it back, so that its hash is the same before and after: it knows no -0.0, and
+    writes out what Python writes with an exponent."""
+    if isinstance(value, float):
+        return int(Decimal(repr(value))) if abs(value) >= 1e16 else value + 0.0
+    if isinstance(value, list):
+        return [_stored(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _stored(item) for name, item in value.items()}
+    return value
 
 
 def canonical(record: BaseModel) -> str:

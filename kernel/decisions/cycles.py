@@ -110,7 +110,7 @@ def run(
     with engine.begin() as connection:
         tenancy.service(connection)
         # What nobody answered in time keeps its like from being proposed anew.
-        acknowledge.expire_due(connection, order.at)
+        acknowledge.expire_due(connection, order.at, tenant_ids)
     asked = _asked(engine, tenant_ids, trigger, order.at)
     weekly = [tenant_id for tenant_id, asking in asked.items() if asking.source == bundle.WEEKLY]
     if weekly:
@@ -155,7 +155,8 @@ def _asked(
             everyone = connection.execute(_sql("enabled")).scalars() if tenant_ids is None else tenant_ids
             return dict.fromkeys(everyone, trigger)
         since = {"at": at, "not_before": at - MAX_TRIGGER_AGE}
-        connection.execute(_sql("expire"), since)
+        scope = None if tenant_ids is None else list(tenant_ids)
+        connection.execute(_sql("expire"), since | {"tenant_ids": scope})
         found = {}
         for row in connection.execute(_sql("asked"), since | {"weekly": bundle.WEEKLY}):
             if tenant_ids is None or row.tenant_id in tenant_ids:

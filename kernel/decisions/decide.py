@@ -17,10 +17,11 @@ from kernel.decisions.contract import (
     ActionGuardrails,
     EconomicImpact,
     ExpectedImpact,
+    KernelError,
     KernelInput,
     KernelOutput,
 )
-from kernel.decisions.inputs import checked
+from kernel.decisions.inputs import checked, most_extreme
 from kernel.decisions.levers import CENT, Situation
 from kernel.decisions.scoring import Weights, paid_label
 from kernel.decisions.selection import Candidate
@@ -30,8 +31,17 @@ _ARITHMETIC = Context(prec=28, rounding=ROUND_HALF_EVEN)
 
 def decide(given: KernelInput, clock: datetime, *, cycle_id: UUID, weights: Weights) -> KernelOutput:
     """Decides a cycle as of the end of the analysis window. Raises KernelError for input that cannot be decided on."""
-    with localcontext(_ARITHMETIC):
-        return _decided(given, clock, cycle_id, weights)
+    try:
+        with localcontext(_ARITHMETIC):
+            return _decided(given, clock, cycle_id, weights)
+    except (ArithmeticError, ValueError) as error:
+        # To Python a text of thousands of digits is a ValueError.
+        field = most_extreme(given)
+        if field is None and not isinstance(error, ArithmeticError):
+            raise
+        told = f"{field} is a number of absurd size" if field else "no arithmetic is possible with the input"
+        details = {"field": field} if field else None
+        raise KernelError("INVALID_INPUT", f"{told}: correct it", details) from error
 
 
 def _decided(given: KernelInput, clock: datetime, cycle_id: UUID, weights: Weights) -> KernelOutput:

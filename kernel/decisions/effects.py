@@ -16,6 +16,8 @@ from kernel.decisions.weights import Weights
 
 # A prior is never so sure that results could not move it, not even one of a change that touches next to nothing.
 _LEAST_SPREAD = Decimal("0.01")
+# Beyond ten of the prior's errors a result tells of a broken series or a slip, not of what the family does.
+_BELIEVED_SPREADS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,12 @@ def posterior(
     """The mean of a normal prior and normal results, each weighed by its precision.
 
     `scale` brings the family's prior into the unit of this action's target metric, for instance the share of a
-    channel. A result counts by its share of the credit and half as much with every half-life of age.
+    channel. A result counts by its share of the credit and half as much with every half-life of age, and as no more
+    than ten of the prior's errors beside the prior.
     """
     prior = weights.prior(family, lever)
-    mean, spread = prior.mean_pct * scale, prior.stderr_pct * abs(scale)
-    precision = weights.shrinkage / max(spread, _LEAST_SPREAD) ** 2
+    mean, spread = prior.mean_pct * scale, max(prior.stderr_pct * abs(scale), _LEAST_SPREAD)
+    precision, most = weights.shrinkage / spread**2, spread * _BELIEVED_SPREADS
     total, weighed, count = precision, precision * mean, 0
     for result in results:
         if result.family != family or result.effect_pct is None or result.closed_at > clock:
@@ -51,7 +54,8 @@ def posterior(
         error = result.effect_stderr_pct
         error = weights.unknown_stderr_pct if error is None else max(error, weights.least_stderr_pct)
         trust = result.weight * faded(result, weights, clock) / error**2
-        total, weighed = total + trust, weighed + trust * result.effect_pct
+        believed = max(mean - most, min(mean + most, result.effect_pct))
+        total, weighed = total + trust, weighed + trust * believed
         count += result.weight > 0
     return Effect(weighed / total, 1 / total.sqrt(), count)
 

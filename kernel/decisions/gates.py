@@ -185,6 +185,9 @@ def _compared(rule: _Rule, reading: Reading) -> str:
 
 
 def _plain(value: Decimal) -> str:
+    # What has no business being a metric is told shortly and without arithmetic that could fail.
+    if value.adjusted() > 15:
+        return f"{value:.3e}"
     return f"{round(value, 2).normalize():f}"
 
 

@@ -5,7 +5,7 @@ Nothing is judged here except whether the input can be decided on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,6 +16,8 @@ from kernel.decisions.contract import MANDATORY_METRICS, MAX_TRIGGER_AGE, Kernel
 from kernel.decisions.gates import is_stale
 
 _MONTH = (("window", "T30"),)
+# A number with more digits before or after its point is a slip, whatever it stands for.
+_MOST_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ def checked(given: KernelInput, clock: datetime) -> Facts:
     _check_times(given, clock)
     if len({channel.id for channel in given.channels}) < len(given.channels):
         raise _invalid("a channel is given twice", "channels")
+    # Rounded to money by the cent: with a million digits that alone would take half a minute.
+    rows = [channel.model_dump() for channel in given.channels]
+    if field := _most_extreme(_numbers({"channels": rows}, "")):
+        raise _invalid(f"{field} is a number of absurd size: correct it", field)
     totals, months = _indexed(given, clock)
     for metric_id in MANDATORY_METRICS:
         if metric_id not in totals:
@@ -131,6 +137,28 @@ def _indexed(
         if dimension == _MONTH and (known_days := [day for day in days if day <= as_of])
     }
     return {name: history for name, history in by_day.items() if history}, months
+
+
+def most_extreme(given: KernelInput) -> str | None:
+    """The field of the number that is furthest from any ordinary size, None when all are of one."""
+    return _most_extreme(_numbers(given.model_dump(), ""))
+
+
+def _most_extreme(numbers: Iterator[tuple[str, Decimal]]) -> str | None:
+    extremes = {field: abs(number.adjusted()) for field, number in numbers if number}
+    field = max(extremes, key=extremes.__getitem__, default="")
+    return field if extremes.get(field, 0) > _MOST_DIGITS else None
+
+
+def _numbers(value: Any, field: str) -> Iterator[tuple[str, Decimal]]:
+    if isinstance(value, Decimal):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{field}.{name}" if field else str(name))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _numbers(inner, f"{field}[{index}]")
 
 
 def _invalid(message: str, field: str) -> KernelError:

@@ -5,8 +5,11 @@ A draft is an action before it is scored, ranked and allowed. Which drafts there
 
 from __future__ import annotations
 
+import calendar
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal
@@ -37,6 +40,9 @@ MAX_CHANGE = Decimal("0.2")
 # What a cycle may add to all daily budgets together: several steps at once are a large one.
 MAX_INCREASE = Decimal("0.15")
 CENT = Decimal("0.01")
+# No amount, share or count has more digits before or after its point; arithmetic on such numbers is not exact.
+_MOST_DIGITS = 30
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _NOT_APPLIED = ("awaiting_ack", "approved", "scheduled", "claimed", "applying")
 
 
@@ -196,8 +202,9 @@ class Situation:
         budgets = sum((c.daily_budget for c in self.active), Decimal(0))
         rooms = [budgets * MAX_INCREASE]
         if rails.monthly_budget_cap is not None:
-            left = rails.monthly_budget_cap - config.spend_committed_month
-            rooms.append(left / days_left(self.facts))
+            cap, today = rails.monthly_budget_cap, self.facts.clock.date()
+            rooms.append((cap - config.spend_committed_month) / days_left(today))
+            rooms.append(cap / days_of_next_month(today) - config.spend_committed_daily)
         if rails.max_daily_spend is not None:
             rooms.append(rails.max_daily_spend - budgets)
         # What is applied stands in the budgets and in the month already.
@@ -254,23 +261,26 @@ class Situation:
         return (AbortCondition(metric_id=metric_id, operator="gt", threshold=limit, consecutive_days=days),)
 
 
-def days_left(facts: Facts) -> int:
-    """Days of the calendar month from the clock's day on, that day included."""
-    today = facts.clock.date()
-    following = today.replace(year=today.year + 1, month=1, day=1) if today.month == 12 else None
-    following = following or today.replace(month=today.month + 1, day=1)
-    return (following - today).days
+def days_left(today: date) -> int:
+    """Days of the calendar month from the day on, that day included."""
+    return calendar.monthrange(today.year, today.month)[1] - today.day + 1
+
+
+def days_of_next_month(today: date) -> int:
+    return calendar.monthrange(today.year + today.month // 12, today.month % 12 + 1)[1]
 
 
 def number(value: object) -> Decimal | None:
-    """A JSON number as Decimal; None for anything else, also for truth values."""
+    """A JSON number, or a text of one, as Decimal; None for anything else, also for truth values and absurd sizes."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    try:
-        found = Decimal(str(value))
-    except ArithmeticError:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         return None
-    return found if found.is_finite() else None
+    found = Decimal(repr(value) if isinstance(value, float) else value)
+    if not found.is_finite():
+        return None
+    exponent = found.as_tuple().exponent
+    return found if max(abs(found.adjusted()), abs(exponent)) <= _MOST_DIGITS else None  # type: ignore[arg-type]
 
 
 def plain(value: Decimal) -> int | str:

@@ -236,10 +236,13 @@ where tenant_id = any(cast(:tenant_ids as uuid[]))
 order by tenant_id, family, entity_type, entity_id, created_at, id
 
 -- committed --
--- What approved changes add to this month's spend.
-select tenant_id, trim_scale(sum(month_amount)) as amount
+-- What changes add to this month's spend, and a day from now on, whichever month they were made in.
+select tenant_id, trim_scale(sum(daily_amount)) as daily,
+    trim_scale(coalesce(
+        sum(month_amount) filter (where month = date_trunc('month', cast(:at as timestamptz) at time zone 'UTC')::date), 0
+    )) as month
 from spine.budget_entries
-where tenant_id = any(cast(:tenant_ids as uuid[])) and month = date_trunc('month', cast(:at as timestamptz) at time zone 'UTC')::date
+where tenant_id = any(cast(:tenant_ids as uuid[]))
 group by tenant_id
 
 -- weights --

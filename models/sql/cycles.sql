@@ -96,6 +96,7 @@ where tenant_id = :tenant_id and consumed_at is null and triggered_at <= :at
 -- What nobody answered within the age the contract allows is put away without a cycle.
 update spine.cycle_triggers set consumed_at = :at
 where consumed_at is null and triggered_at <= :not_before
+    and (cast(:tenant_ids as uuid[]) is null or tenant_id = any(:tenant_ids))
 
 -- newest --
 -- The newest finished cycle of each tenant.

@@ -44,7 +44,7 @@ COMPONENTS = (
     ),
     Component(
         "executors",
-        ("kernel/actions/matrix.py", "kernel/actions/lifecycle.py", "kernel/actions/dispatch.py", "kernel/actions/executors/*.py"),
+        ("kernel/actions/matrix.py", "kernel/actions/lifecycle.py", "kernel/actions/dispatch.py", "kernel/actions/settlement.py", "kernel/actions/executors/*.py"),
         "docs/specs/action-executor-map.md",
     ),
     Component(

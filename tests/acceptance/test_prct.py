@@ -62,6 +62,14 @@ def test_every_scenario_is_checked_and_no_two_checks_share_a_name(report: Report
     assert len({check.id for check in report.checks}) == len(report.checks)
 
 
+def test_the_known_checks_are_those_that_are_made(report: Report):
+    content = evidence.of(report)
+    # A check that was added or taken away on purpose is a line of checks.txt added or taken away.
+    assert evidence.differing(content) == []
+    content["checks"] = [*content["checks"][1:], content["checks"][1]]
+    assert evidence.differing(content) == sorted(check.id for check in report.checks[:2])
+
+
 def test_a_second_run_decides_the_same_bytes(report: Report, engine: sa.Engine):
     run.prepare(engine)
     again = run.run(engine, ROOT, clock=lambda: STARTED, only=["replay"])
@@ -125,12 +133,35 @@ def test_a_verdict_that_does_not_follow_is_found_though_the_seal_was_renewed(wri
         evidence.verify(written)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"format": 1}'])
+NO_EVIDENCE = (
+    "", "[]", "{}", "no json", '{"format": 1}', "[" * 100_000, '{"format": "\\ud800"}',
+    json.dumps({"format": 1, "checks": [{}], "verdict": "passed"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_EVIDENCE, ids=range(len(NO_EVIDENCE)))
 def test_what_is_no_evidence_is_refused(tmp_path: Path, text: str):
     file = tmp_path / "evidence.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(RefusedError):
         evidence.verify(file)
+
+
+def sealed(content: dict, file: Path) -> None:
+    unsealed = {name: value for name, value in content.items() if name != "sha256"}
+    evidence.write(unsealed | {"sha256": evidence._digest(unsealed)}, file)
+
+
+@pytest.mark.parametrize("field", ["checks", "components", "verdict", "started_at"])
+@pytest.mark.parametrize("value", [None, "absent", [{}], {"kernel": {}}])
+def test_evidence_of_another_shape_is_refused_in_a_sentence(written: Path, field: str, value: object):
+    content = json.loads(written.read_text(encoding="utf-8"))
+    content.pop(field)
+    sealed(content if value == "absent" else content | {field: value}, written)
+    if field == "started_at" and value != "absent":
+        return  # it is told, and nothing follows from it
+    with pytest.raises(RefusedError, match=r"is no evidence: |verdicts do not follow"):
+        evidence.verify(written)
 
 
 # The commands --------------------------------------------------------------------------------------------------------
@@ -141,6 +172,22 @@ def test_verify_tells_the_verdict(written: Path):
     assert told.exit_code == 0
     assert json.loads(told.stdout)["verdict"] == "passed"
     assert json.loads(told.stdout)["changed_since"] == []
+
+
+def test_verify_fails_for_a_proof_of_fewer_checks(written: Path):
+    content = json.loads(written.read_text(encoding="utf-8"))
+    sealed(content | {"checks": content["checks"][1:]}, written)
+    told = CliRunner().invoke(app, ["certify", "verify", str(written)])
+    assert (told.exit_code, "other checks than there are now (1 differ)" in told.output) == (1, True)
+
+
+@pytest.mark.parametrize("then", [{}, {"kernel": {"version": "0.9", "sha256": "0", "is_agreed": True}}])
+def test_verify_fails_for_a_proof_of_other_components(written: Path, then: dict):
+    content = json.loads(written.read_text(encoding="utf-8"))
+    rest = {name: each for name, each in content["components"].items() if name != "kernel"}
+    sealed(content | {"components": rest | then}, written)
+    told = CliRunner().invoke(app, ["certify", "verify", str(written)])
+    assert (told.exit_code, "kernel changed since" in told.output) == (1, True)
 
 
 def test_verify_fails_for_a_changed_file(written: Path):

@@ -216,3 +216,16 @@ def test_a_name_that_several_users_have_is_refused(engine: sa.Engine, command, o
     command("tenant", "member", company(engine).id, "--add", "olga", "--role", "owner")
     told = command("decide", "digest", "--as", "olga")
     assert (told.code, "2 users are named 'olga': give the id" in told.text) == (1, True)
+
+
+def test_nothing_is_decided_at_an_instant_that_has_not_been(engine: sa.Engine, command, of: Company) -> None:
+    later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    told = command("decide", "run", "-t", of.id, "--at", later, "--mode", "shadow")
+    assert (told.code, "lies in the future: name an instant that has been" in told.text) == (1, True)
+    assert one(engine, "select count(*) from spine.optimization_cycles") == 0
+
+
+def test_a_title_is_plain_text(engine: sa.Engine, command, of: Company) -> None:
+    one(engine, "update spine.tenants set name = :name returning 1", name="[/red]\x1b[2J[bold]Evil")
+    told = command("tenant", "member", of.id)
+    assert (told.code, "\x1b" in told.text) == (0, False)

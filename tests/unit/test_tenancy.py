@@ -49,6 +49,12 @@ def accepted(field: str) -> list[tenancy.Config]:
     return found
 
 
+@pytest.mark.parametrize("name", ["\x1b[2JEvil", "a\nb", "\u202eb", "\ud800", "\u200b", " ", ""])
+def test_a_name_that_a_reader_cannot_see_as_it_is_makes_no_tenant(name: str):
+    with pytest.raises(RefusedError, match="has characters that cannot be seen"):
+        tenancy.create(None, "slug", name, "USD")
+
+
 @pytest.mark.parametrize("field", tenancy.Config.model_fields)
 def test_a_cycle_can_be_decided_with_whatever_is_accepted(field: str):
     for config in accepted(field):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from kernel.errors import RefusedError
 from quality.certification.prct.run import Report
 
 FORMAT = 1
+_FIELDS = ("started_at", "finished_at", "components", "checks", "verdict", "sha256")
+_OF_A_CHECK = ("id", "scenario", "what", "expected", "found", "passed")
+_OF_A_COMPONENT = ("version", "sha256", "is_agreed")
+# The ids of all checks, one a line. It changes in the commit that adds or takes away a check.
+_KNOWN = Path(__file__).with_name("checks.txt")
 
 
 def of(report: Report) -> dict[str, Any]:
@@ -53,16 +59,31 @@ def write(content: dict[str, Any], path: Path) -> None:
 def verify(path: Path) -> dict[str, Any]:
     """The content, when every byte is as it was written and verdicts follow from values. Raises RefusedError."""
     try:
-        text = path.read_bytes().decode()
-        content = json.loads(text)
+        return _verified(path)
     except OSError as error:
         raise RefusedError(f"{path.name} cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise RefusedError(f"{path.name} is no evidence: it is nested too deeply") from None
     except ValueError as error:
         raise RefusedError(f"{path.name} is no evidence: it is not JSON ({error})") from None
+
+
+def differing(content: dict[str, Any]) -> list[str]:
+    """The ids of checks that the evidence lacks, that are not known, or that it has more than once."""
+    counted = Counter(check["id"] for check in content["checks"])
+    known = set(_KNOWN.read_text(encoding="utf-8").split())
+    return sorted({*(known ^ counted.keys()), *(id_ for id_, times in counted.items() if times > 1)})
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    text = path.read_bytes().decode()
+    content = json.loads(text)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RefusedError(
             f"{path.name} is no evidence of format {FORMAT}: make it with revenue-os certify prct"
         )
+    if lacking := _lacking(content):
+        raise RefusedError(f"{path.name} is no evidence: {lacking}; make it with revenue-os certify prct")
     unsealed = {name: value for name, value in content.items() if name != "sha256"}
     if content.get("sha256") != _digest(unsealed) or text != _text(content):
         raise RefusedError(
@@ -76,6 +97,26 @@ def verify(path: Path) -> dict[str, Any]:
             f"{path.name}: its verdicts do not follow from what was found ({', '.join(wrong) or 'verdict'})"
         )
     return content
+
+
+def _lacking(content: dict[str, Any]) -> str | None:
+    """What the content lacks to be evidence, or None."""
+    if absent := [name for name in _FIELDS if name not in content]:
+        return f"it has no {absent[0]}"
+    checks, components = content["checks"], content["components"]
+    if not isinstance(checks, list) or not all(_has(check, _OF_A_CHECK) for check in checks):
+        return f"checks must be a list of objects with {', '.join(_OF_A_CHECK)}"
+    if not all(isinstance(check["id"], str) for check in checks):
+        return "the id of a check must be text"
+    if not isinstance(components, dict) or not all(
+        _has(each, _OF_A_COMPONENT) for each in components.values()
+    ):
+        return f"components must be an object of objects with {', '.join(_OF_A_COMPONENT)}"
+    return None
+
+
+def _has(record: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(record, dict) and all(name in record for name in names)
 
 
 def _digest(content: dict[str, Any]) -> str:

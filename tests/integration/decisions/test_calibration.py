@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
@@ -13,7 +14,16 @@ from kernel.decisions import bundle, calibration, cycles
 from kernel.decisions.contract import Trigger
 from kernel.decisions.weights import DEFAULT_WEIGHTS
 from tests.integration.actions.proposals import store
-from tests.integration.decisions.world import MORNING, action, add_tenant, at, cycles_of, execute, rows
+from tests.integration.decisions.world import (
+    MORNING,
+    action,
+    add_tenant,
+    at,
+    cycles_of,
+    execute,
+    insert,
+    rows,
+)
 
 CLAIMED = DEFAULT_WEIGHTS.families["max_touches"].stderr_pct
 
@@ -97,3 +107,44 @@ def test_what_was_promised_is_read_with_what_came_of_it(database: sa.Engine):
     # A confidence of 0.6 for 5 % is an error of two thirds of it.
     assert (found.family, found.predicted_pct, found.realised_pct) == ("max_touches", 5, 7)
     assert round(found.predicted_stderr_pct, 6) == Decimal("3.333333")
+
+
+def test_results_without_any_error_stop_nobody(database: sa.Engine):
+    tenant, other = add_tenant(database, "one"), add_tenant(database, "two")
+    measured(database, tenant, 5, 5, 5, 5, 5)
+    execute(
+        database,
+        'update spine.optimization_action_results set metadata = metadata || \'{"effect_stderr_pct": "0"}\'',
+    )
+    execute(
+        database,
+        "update spine.optimization_actions set payload = jsonb_set(payload, '{expected_impact,confidence}', '\"1\"')",
+    )
+    assert set(decide(database, bundle.WEEKLY).completed) == {tenant, other}
+
+
+@pytest.mark.parametrize("broken", ["weights", "results"])
+def test_what_cannot_be_read_of_one_tenant_leaves_the_others_their_weekly_cycle(
+    database: sa.Engine, broken: str, caplog: pytest.LogCaptureFixture
+):
+    bad, good = add_tenant(database, "one"), add_tenant(database, "two")
+    measured(database, good, 60, -50, 60, -50, 60)
+    if broken == "weights":
+        insert(
+            database, "spine.decision_weights", tenant_id=bad, version=2, valid_from=MORNING - timedelta(days=9),
+            author="test", reason="test", payload={"contribution": "-1"},
+        )  # fmt: skip
+    else:
+        measured(database, bad, 5)
+        execute(
+            database,
+            'update spine.optimization_action_results set metadata = metadata || \'{"effect_pct": "a word"}\''
+            " where tenant_id = :id",
+            id=bad,
+        )
+    report = decide(database, bundle.WEEKLY)
+    assert good in report.completed
+    assert weights_of(database, good).version == 2
+    assert f"tenant {bad}: its weights stay as they are" in caplog.text
+    if broken == "weights":
+        assert report.failed[bad].startswith("INVALID_INPUT: contribution")

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.decisions import cycles, switches
 from kernel.decisions.contract import KernelError
+from tests.integration.actions.proposals import store
 from tests.integration.decisions.world import (
     HEALTHY,
     MORNING,
@@ -25,6 +26,7 @@ from tests.integration.decisions.world import (
     cycles_of,
     deciding,
     execute,
+    insert,
     manual,
     rows,
 )
@@ -294,3 +296,22 @@ def test_reading_costs_the_same_queries_for_one_tenant_and_for_many(database: sa
         costs.append(len(counted))
     sa.event.remove(database, "before_cursor_execute", count)
     assert costs[0] == costs[1] <= 15
+
+
+def test_a_run_for_one_tenant_ends_nothing_that_waits_at_another(database: sa.Engine):
+    asked, other = add_tenant(database, "one"), add_tenant(database, "two")
+    ids = [
+        store(database, tenant, action(requires_acknowledgment=True), at=MORNING)[0]
+        for tenant in (asked, other)
+    ]
+    for tenant in (asked, other):
+        insert(
+            database, "spine.cycle_triggers", tenant_id=tenant, dedupe_key="k", trigger_type="manual",
+            source="test", triggered_at=MORNING,
+        )  # fmt: skip
+    later = MORNING + timedelta(days=4)
+    cycles.run(database, [asked], clock=at(later), trigger=None)
+    found = rows(database, "select id, execution_status from spine.optimization_actions")
+    assert {row.id: row.execution_status for row in found} == {ids[0]: "expired", ids[1]: "awaiting_ack"}
+    open_triggers = rows(database, "select tenant_id from spine.cycle_triggers where consumed_at is null")
+    assert [row.tenant_id for row in open_triggers] == [other]

@@ -89,3 +89,15 @@ def test_weeks_of_recalibration_end_at_the_error_there_is():
         ]  # fmt: skip
         weights = recalibrated(weights, found) or weights
     assert float(weights.families[FAMILY].stderr_pct) == pytest.approx(true, rel=0.25)
+
+
+def test_a_measurement_is_trusted_to_no_more_than_results_are_in_learning():
+    sure = Outcome(UUID(int=1), FAMILY, 1, Decimal(12), Decimal(0), Decimal(15), Decimal(0))
+    (found,) = reliability([sure])
+    assert found.miss == 3 / DEFAULT_WEIGHTS.least_stderr_pct
+
+
+def test_an_error_that_is_halved_each_week_never_becomes_none():
+    prior = DEFAULT_WEIGHTS.families[FAMILY].model_copy(update={"stderr_pct": Decimal("0.01")})
+    weights = DEFAULT_WEIGHTS.model_copy(update={"families": {FAMILY: prior}})
+    assert recalibrated(weights, [outcome(12)] * 5) is None

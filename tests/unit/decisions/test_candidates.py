@@ -130,6 +130,11 @@ def test_an_increase_is_fitted_into_what_the_caps_leave():
     # 15 days are left of March; 450 / 15 = 30 a day.
     asked = given(A, guardrails={"monthly_budget_cap": 1_000}, config={"spend_committed_month": 550})
     assert action(asked, "scale_channel").proposed_change.new_value == 230
+    # April has 30 days; 1,000 / 30 - 10.83 = 22.50 a day, whatever March has left.
+    asked = given(
+        A, guardrails={"monthly_budget_cap": 1_000}, config={"spend_committed_daily": Decimal("10.83")}
+    )
+    assert action(asked, "scale_channel").proposed_change.new_value == "222.5"
     asked = given(A, guardrails={"max_daily_spend": 375})
     assert action(asked, "scale_channel").proposed_change.new_value == 215
 

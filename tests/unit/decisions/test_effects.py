@@ -82,3 +82,11 @@ def test_a_harm_that_four_changes_share_keeps_none_of_them_out():
     shared = alone.model_copy(update={"economics_weight": Decimal("0.25")})
     assert hurts_economics("known", [alone], WEIGHTS, CLOCK)
     assert not hurts_economics("known", [shared], WEIGHTS, CLOCK)
+
+
+def test_a_result_beyond_belief_moves_the_mean_no_more_than_one_at_the_edge_of_it():
+    # The prior is 10 with an error of 2: between -10 and 30 a result is believed.
+    at_the_edge = learned(result("known", 30, stderr_pct=2))
+    assert learned(result("known", Decimal("1e300"), stderr_pct=2)) == at_the_edge
+    assert learned(result("known", -11, stderr_pct=2)) == learned(result("known", -10, stderr_pct=2))
+    assert learned(result("known", 29, stderr_pct=2)).mean_pct < at_the_edge.mean_pct
