@@ -9,8 +9,13 @@ import pytest
 from kernel.errors import RefusedError
 from quality.certification import freeze
 
+REPOSITORY = Path(__file__).parents[2]
 NAME = "metrics"
 COMPONENT = next(component for component in freeze.COMPONENTS if component.name == NAME)
+
+
+def test_what_is_frozen_here_is_what_was_agreed():
+    assert not [state.component.name for state in freeze.check(REPOSITORY) if state.is_changed]
 
 
 @pytest.fixture
