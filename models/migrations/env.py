@@ -7,11 +7,12 @@ from alembic import context
 
 import models.actions
 import models.decisions
+import models.delivery
 import models.ops
 import models.spine  # noqa: F401 - imported to register the tables
 from models.base import metadata
 
-_OURS = {"spine", "ops"}
+_OURS = {"spine", "ops", "delivery"}
 _LOCK = 7_283_105_001  # any constant, the same in every process
 
 

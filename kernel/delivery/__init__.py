@@ -1,0 +1,1 @@
+"""Delivery: campaign run, job, outbox item, attempt. Nobody is contacted twice, and nothing is lost in silence."""

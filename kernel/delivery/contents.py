@@ -1,0 +1,163 @@
+"""What is said: versions of a campaign's content, who approved them, and the text each recipient gets."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.delivery import keys
+from kernel.delivery.providers.base import Message
+from kernel.errors import RefusedError
+from models.delivery import approvals, contents, provider_accounts
+from models.spine import spine_campaigns
+
+APPROVAL_AGE = timedelta(hours=72)
+# {{name}}, or {{name|what stands there when it is not known}}.
+_FIELD = re.compile(r"\{\{\s*([a-z_]+)\s*(?:\|([^{}]*))?\}\}")
+_KNOWN = ("first_name", "last_name", "company", "address", "unsubscribe_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One version. `sender` and `unsubscribe_base` are its account's; `unsubscribe_base` is None without such links."""
+
+    id: UUID
+    channel: str
+    subject: str
+    body: str
+    sender: str
+    unsubscribe_base: str | None
+
+
+def write(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    campaign_id: UUID,
+    *,
+    account: str,
+    body: str,
+    subject: str = "",
+    step: int = 1,
+    author: str,
+) -> UUID:
+    """Stores a new version for the account's channel; its id. Raises RefusedError naming what cannot stand."""
+    tenancy.service(connection, tenant_id)
+    by_name = sa.select(provider_accounts).where(
+        provider_accounts.c.tenant_id == tenant_id, provider_accounts.c.name == account
+    )
+    found = connection.execute(by_name).one_or_none()
+    if found is None:
+        raise RefusedError(
+            f"the tenant has no provider account {account!r}: see revenue-os campaign accounts"
+        )
+    campaign = sa.select(spine_campaigns.c.id).where(
+        spine_campaigns.c.tenant_id == tenant_id, spine_campaigns.c.id == campaign_id
+    )
+    # Locked, so that two writers do not take one version.
+    if connection.execute(campaign.with_for_update(key_share=True)).scalar() is None:
+        raise RefusedError(f"the tenant has no campaign {campaign_id}: see revenue-os campaign list")
+    _expect_usable(found.channel, subject, body)
+    mine = sa.select(sa.func.coalesce(sa.func.max(contents.c.version), 0)).where(
+        contents.c.tenant_id == tenant_id, contents.c.campaign_id == campaign_id,
+        contents.c.channel == found.channel, contents.c.step == step,
+    )  # fmt: skip
+    version = connection.execute(mine).scalar_one() + 1
+    stored = contents.insert().values(
+        tenant_id=tenant_id, workspace_id=found.workspace_id, campaign_id=campaign_id, channel=found.channel,
+        step=step, version=version, account_id=found.id, subject=subject, body=body,
+        content_hash=content_hash(found.channel, found.id, subject, body), created_by=author,
+    )  # fmt: skip
+    return connection.execute(stored.returning(contents.c.id)).scalar_one()
+
+
+def approve(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    content_id: UUID,
+    seen_hash: str,
+    *,
+    approver: str,
+    at: datetime,
+) -> datetime:
+    """Approves what was seen; until when that is good. Raises RefusedError for one's own text and for another one."""
+    tenancy.service(connection, tenant_id)
+    query = sa.select(contents).where(contents.c.tenant_id == tenant_id, contents.c.id == content_id)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        raise RefusedError(f"the tenant has no content {content_id}: see revenue-os campaign preview")
+    if found.content_hash != seen_hash:
+        raise RefusedError(
+            "the content is not what was shown: preview it again and approve what you see then"
+        )
+    if found.created_by == approver:
+        raise RefusedError("whoever wrote a content may not approve it: ask somebody else")
+    until = at + APPROVAL_AGE
+    connection.execute(
+        approvals.insert().values(
+            tenant_id=tenant_id, content_id=content_id, content_hash=seen_hash, approved_by=approver, approved_at=at,
+            expires_at=until,
+        )
+    )  # fmt: skip
+    return until
+
+
+def content_hash(channel: str, account_id: UUID, subject: str, body: str) -> str:
+    """What an approval binds to: everything a recipient sees."""
+    return keys.digest(channel, str(account_id), subject, body)
+
+
+def rendered(content: Content, reference: str, address: str, variables: Mapping[str, str]) -> Message:
+    """The message to one recipient: the same input gives the same bytes, which is what lets a call be repeated."""
+    given = dict(variables) | {"address": address}
+    headers = {}
+    if content.unsubscribe_base:
+        link = f"{content.unsubscribe_base}?r={quote(reference)}"
+        given["unsubscribe_url"] = link
+        headers = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    is_html = content.channel == "email" and content.body.lstrip().startswith("<")
+    return Message(
+        reference=reference,
+        channel=content.channel,
+        sender=content.sender,
+        address=address,
+        subject=" ".join(_filled(content.subject, given, escape=False).split()),
+        body=_filled(content.body, given, escape=is_html),
+        headers=headers,
+    )
+
+
+def request_hash(message: Message) -> str:
+    fields = [message.channel, message.sender, message.address, message.subject, message.body]
+    return keys.digest(*fields, *(f"{name}:{value}" for name, value in sorted(message.headers.items())))
+
+
+def _filled(text: str, given: Mapping[str, str], *, escape: bool) -> str:
+    def value(found: re.Match[str]) -> str:
+        said = str(given.get(found[1]) or found[2] or "")
+        return html.escape(said) if escape else said
+
+    return _FIELD.sub(value, text)
+
+
+def _expect_usable(channel: str, subject: str, body: str) -> None:
+    if not body.strip():
+        raise RefusedError("the content has no body: write what recipients are to read")
+    if channel == "email" and not subject.strip():
+        raise RefusedError("an email needs a subject: give one")
+    for found in _FIELD.finditer(subject + body):
+        if found[1] not in _KNOWN:
+            raise RefusedError(f"{found[0]} names no field: use {', '.join(_KNOWN)}")
+        if found[1] in ("first_name", "last_name", "company") and not (found[2] or "").strip():
+            raise RefusedError(f"{found[0]} says nothing where it is not known: write {{{{{found[1]}|...}}}}")
+    if "{{" in _FIELD.sub("", subject + body):
+        raise RefusedError(
+            "the content has {{ without a field behind it: write fields as {{first_name|there}}"
+        )
