@@ -11,11 +11,11 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 LARGEST_ANSWER = 1 << 20  # bytes of a body; what is longer is cut
 _PIECE = 1 << 14  # bytes sent at a time, so that a peer that takes them slowly gains no time
@@ -53,6 +53,24 @@ class Deadline:
         return left
 
 
+def is_address(url: str) -> bool:
+    """Whether a Client can be made of it."""
+    try:
+        _parts(url)
+    except ValueError:
+        return False
+    return True
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    is_web = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    # To read a port that is none raises ValueError.
+    if not is_web or not re.fullmatch("[!-~]*", url) or parts.port == 0:
+        raise ValueError("this is no address of a service: use https://host/path")
+    return parts
+
+
 class Client:
     """One connection per request: a request that failed leaves nothing half-read behind.
 
@@ -64,15 +82,7 @@ class Client:
     def __init__(
         self, base_url: str, *, headers: Mapping[str, str] | None = None, timeout_seconds: float = 10
     ) -> None:
-        parts = urlsplit(base_url)
-        target = parts.path + parts.query
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or "@" in parts.netloc
-            or not re.fullmatch("[!-~]*", target)
-        ):
-            raise ValueError("this is no address of a service: use https://host/path")
+        parts = _parts(base_url)
         self._kind, self._context = http.client.HTTPConnection, None
         if parts.scheme == "https":
             self._kind, self._context = http.client.HTTPSConnection, ssl.create_default_context()
@@ -143,27 +153,31 @@ def _connection(kind: type[http.client.HTTPConnection]) -> Any:
         has_sent = False
 
         def send(self, data: bytes) -> None:
-            for start in range(0, len(data), _PIECE):
-                self.sock.settimeout(self.deadline.left())
-                self.has_sent = True
-                self.sock.sendall(data[start : start + _PIECE])
+            self.has_sent = True
+            send_timed(self.sock, data, self.deadline.left)
 
     return Timed
+
+
+def send_timed(connected: socket.socket, data: bytes, left: Callable[[], float]) -> None:
+    """Raises OSError; then nobody knows how much of it was sent."""
+    for start in range(0, len(data), _PIECE):
+        connected.settimeout(left())
+        connected.sendall(data[start : start + _PIECE])
 
 
 class TimedReader(io.RawIOBase):
     """The bytes of a socket up to a deadline: a service that sends them one by one gains no time."""
 
-    def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self._socket = connected
+    def __init__(self, connected: socket.socket, left: Callable[[], float]) -> None:
+        self._socket, self._left = connected, left
         self._bytes = connected.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._socket.settimeout(self.deadline.left())
+        self._socket.settimeout(self._left())
         return self._bytes.readinto(buffer)
 
     def close(self) -> None:
@@ -175,7 +189,7 @@ class TimedReader(io.RawIOBase):
 
 
 def _timed(connected: socket.socket, *, deadline: Deadline, **given: Any) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(TimedReader(connected, deadline), **given)  # type: ignore[arg-type]
+    return http.client.HTTPResponse(TimedReader(connected, deadline.left), **given)  # type: ignore[arg-type]
 
 
 def expect_storable(value: Any) -> None:

@@ -3,6 +3,9 @@
 A run is one execution of a campaign on a channel; a job is the unit a worker leases; an outbox item is one intended
 message to one recipient; an attempt is one call of a provider. Items belong to the lineage of a run, its root run, so
 a retry adds attempts and never a second item.
+
+Indexes beside the primary keys end with the tenant instead of beginning with it: on a table that was empty when a plan
+was made, one that begins like the primary key looks as good as that.
 """
 
 from __future__ import annotations
@@ -221,20 +224,19 @@ campaign_runs = table(
     sa.Column("created_by", sa.Text, nullable=False),
     created_at(),
     updated_at(),
-    sa.UniqueConstraint("tenant_id", "request_id"),
+    sa.Index("campaign_runs_request_key", "request_id", "tenant_id", unique=True),
     # A campaign's step goes out once an occurrence, whatever became of it; retries hang on that run.
     sa.Index(
         "campaign_runs_occurrence_key",
-        "tenant_id",
         "campaign_id",
         "channel",
         "step",
         "occurrence",
+        "tenant_id",
         unique=True,
         postgresql_where=sa.text("retry_of_run_id is null"),
     ),
-    sa.Index(None, "tenant_id", "status"),
-    sa.Index(None, "tenant_id", "root_run_id"),
+    sa.Index(None, "root_run_id", "tenant_id"),
 )
 
 # Everybody the audience held at launch, with what was decided about them and why. A retry lists those it takes up.
@@ -257,13 +259,13 @@ run_recipients = table(
     sa.Column("item_id", Uuid),
     sa.Index(
         "run_recipients_address_key",
-        "tenant_id",
         "run_id",
         "address",
+        "tenant_id",
         unique=True,
         postgresql_where=sa.text("item_id is not null"),
     ),
-    sa.Index(None, "tenant_id", "item_id"),
+    sa.Index("run_recipients_item_key", "item_id", "run_id", "tenant_id", unique=True),
 )
 
 job_queue = table(
@@ -289,7 +291,7 @@ job_queue = table(
     sa.Column("completed_at", Timestamp),
     created_at(),
     updated_at(),
-    sa.UniqueConstraint("tenant_id", "run_id", "chunk"),
+    sa.Index("job_queue_chunk_key", "run_id", "chunk", "tenant_id", unique=True),
     sa.Index(
         "job_queue_due_idx",
         "tenant_id",
@@ -343,16 +345,16 @@ channel_outbox = table(
     ),
     sa.CheckConstraint("skipped = (status = 'skipped')", name="skipped_status"),
     check("not skipped or skip_reason is not null", "skip_reason"),
-    sa.Index("channel_outbox_job_idx", "tenant_id", "job_id", "ordinal"),
+    sa.Index("channel_outbox_job_idx", "job_id", "ordinal", "tenant_id"),
     # Without the status: an item changes it twice, and no index has to follow.
-    sa.Index(None, "tenant_id", "run_id"),
-    sa.Index(None, "tenant_id", "root_run_id"),
+    sa.Index(None, "run_id", "tenant_id"),
+    sa.Index(None, "root_run_id", "tenant_id"),
     # How often somebody was contacted lately.
     sa.Index(
         "channel_outbox_person_idx",
-        "tenant_id",
-        "channel",
         "address",
+        "channel",
+        "tenant_id",
         "settled_at",
         postgresql_where=sa.text("status in ('sent', 'called', 'posted')"),
     ),
@@ -369,20 +371,21 @@ provider_batches = table(
     sa.Column("provider_key", sa.Text, nullable=False),
     sa.Column("request_hash", sa.Text, nullable=False),
     created_at(),
-    sa.UniqueConstraint("tenant_id", "provider_key"),
+    sa.Index("provider_batches_key", "provider_key", "tenant_id", unique=True),
 )
 
+# References are those of its item, copied while that is locked: each further check would be paid at every message.
 attempts = table(
     "delivery",
     "attempts",
-    tenant_id(),
+    sa.Column("tenant_id", Uuid, primary_key=True),
     row_id(),
-    reference("item_id", "delivery.channel_outbox", required=True),
+    reference("item_id", "delivery.channel_outbox", required=True, cascade=True),
     sa.Column("n", sa.Integer, nullable=False),
-    reference("run_id", "delivery.campaign_runs", required=True),
-    reference("job_id", "delivery.job_queue", required=True),
+    sa.Column("run_id", Uuid, nullable=False),
+    sa.Column("job_id", Uuid, nullable=False),
     sa.Column("lease_token", sa.BigInteger, nullable=False),
-    reference("account_id", "delivery.provider_accounts", required=True),
+    sa.Column("account_id", Uuid, nullable=False),
     sa.Column("provider", sa.Text, nullable=False),
     # What the provider knows the call by; the same when this attempt is replayed.
     sa.Column("provider_key", sa.Text, nullable=False),
@@ -400,18 +403,17 @@ attempts = table(
     sa.Column("is_retryable", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("provider_message_id", sa.Text),
     sa.Column("response", Json),
-    sa.UniqueConstraint("tenant_id", "item_id", "n"),
-    sa.UniqueConstraint("tenant_id", "account_id", "provider_message_id"),
+    sa.Index("attempts_number_key", "item_id", "n", "tenant_id", unique=True),
+    sa.Index("attempts_message_key", "provider_message_id", "account_id", "tenant_id", unique=True),
     sa.Index(
         "attempts_open_key",
-        "tenant_id",
         "item_id",
+        "tenant_id",
         unique=True,
         postgresql_where=sa.text("state in ('dispatching', 'unknown')"),
     ),
     sa.Index(
         "attempts_deadline_idx",
-        "tenant_id",
         "deadline_at",
         postgresql_where=sa.text("state = 'dispatching'"),
     ),
@@ -435,11 +437,11 @@ provider_events = table(
     sa.Column("occurred_at", Timestamp, nullable=False),
     sa.Column("received_at", Timestamp, nullable=False),
     reference("attempt_id", "delivery.attempts"),
-    sa.UniqueConstraint("tenant_id", "account_id", "provider_event_id"),
+    sa.Index("provider_events_key", "provider_event_id", "account_id", "tenant_id", unique=True),
     sa.Index(
         "provider_events_parked_idx",
-        "tenant_id",
         "received_at",
+        "tenant_id",
         postgresql_where=sa.text("attempt_id is null"),
     ),
 )
@@ -465,8 +467,8 @@ reconciliation_cases = table(
     sa.Column("note", sa.Text),
     sa.Index(
         "reconciliation_cases_open_key",
-        "tenant_id",
         "item_id",
+        "tenant_id",
         unique=True,
         postgresql_where=sa.text("resolution is null"),
     ),
@@ -477,12 +479,14 @@ reconciliation_cases = table(
 usage_entries = table(
     "delivery",
     "usage_entries",
-    tenant_id(),
+    sa.Column("tenant_id", Uuid, primary_key=True),
     sa.Column("attempt_id", Uuid, primary_key=True),
     sa.Column("meter", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, primary_key=True),
     sa.ForeignKeyConstraint(
-        ["tenant_id", "attempt_id"], ["delivery.attempts.tenant_id", "delivery.attempts.id"]
+        ["tenant_id", "attempt_id"],
+        ["delivery.attempts.tenant_id", "delivery.attempts.id"],
+        ondelete="CASCADE",
     ),
     sa.Column("units", sa.Numeric, nullable=False),
     sa.Column("at", Timestamp, nullable=False),

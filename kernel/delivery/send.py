@@ -48,6 +48,14 @@ class Worker:
     at: Callable[[str], None] = _nothing
     providers: dict[tuple[UUID, UUID], Provider] = field(default_factory=dict)
 
+    def provider(self, connection: sa.Connection, tenant_id: UUID, account_id: UUID) -> Provider:
+        """The adapter of an account. The caller is pinned to the tenant."""
+        known = (tenant_id, account_id)
+        if known not in self.providers:
+            given = {"tenant_id": tenant_id, "account_id": account_id}
+            self.providers[known] = self.provider_of(connection.execute(_sql("account"), given).one())
+        return self.providers[known]
+
     def close(self) -> None:
         for provider in self.providers.values():
             provider.close()
@@ -119,7 +127,7 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
         outcomes = _call(worker, wave)
         worker.at("called")
         with worker.engine.begin() as connection:
-            tenancy.service(connection, job.tenant_id)
+            settle.by_key(connection, job.tenant_id)
             now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             lookup = now if wave.provider.capabilities.lookup else None
             done += settle.record(
@@ -144,7 +152,7 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
 def _begin(worker: Worker, job: Claimed, after: int) -> _Wave | _Later | None:
     """Commits the attempts of the next wave. None when nothing is left to send or the lease was lost."""
     with worker.engine.begin() as connection:
-        tenancy.service(connection, job.tenant_id)
+        settle.by_key(connection, job.tenant_id)
         if after == 0 and fence.is_due(connection, job.tenant_id):
             fence.close(connection, job.tenant_id, actor=worker.name)
             return None
@@ -159,7 +167,7 @@ def _begin(worker: Worker, job: Claimed, after: int) -> _Wave | _Later | None:
         if row.run_status == "queued":
             run = {"tenant_id": job.tenant_id, "run_id": job.run_id, "now": row.now}
             connection.execute(_sql("begin_run"), run)
-        provider = _provider(worker, connection, job, row)
+        provider = worker.provider(connection, job.tenant_id, row.account_id)
         return _prepared(worker, connection, job, row, provider, after)
 
 
@@ -203,17 +211,18 @@ def _prepared(
     allowed = can.timeout * max(rounds, 1)
     if items:
         holding.take(connection, job.tenant_id, row, len(items))
-        connection.execute(
-            _sql("dispatch"),
-            _job(job) | {
-                "item_ids": [item.id for item in items],
-                "attempt_ids": [UUID(message.reference) for message in messages],
-                "provider_keys": item_keys, "batch_ids": batch_ids,
-                "hashes": [contents.request_hash(message) for message in messages],
-                "run_id": job.run_id, "token": job.token, "account_id": row.account_id, "meter": row.channel,
-                "now": row.now, "deadline_at": row.now + allowed + _MARGIN,
-            },
-        )  # fmt: skip
+        ids = {"item_ids": [item.id for item in items]}
+        attempt_ids = {"attempt_ids": [UUID(message.reference) for message in messages]}
+        connection.execute(_sql("dispatch"), {"tenant_id": job.tenant_id} | ids)
+        begun = _job(job) | ids | attempt_ids | {
+            "numbers": [item.attempts + 1 for item in items], "provider_keys": item_keys, "batch_ids": batch_ids,
+            "hashes": [contents.request_hash(message) for message in messages], "run_id": job.run_id,
+            "token": job.token, "account_id": row.account_id, "provider": row.provider, "now": row.now,
+            "deadline_at": row.now + allowed + _MARGIN,
+        }  # fmt: skip
+        connection.execute(_sql("begin_attempts"), begun)
+        meter = {"meters": [row.channel] * len(items), "kinds": ["reserve"] * len(items)}
+        connection.execute(_sql("meter"), {"tenant_id": job.tenant_id, "now": row.now} | attempt_ids | meter)
     audit.append(
         connection, job.tenant_id, job.job_id, "attempts_begun", actor=worker.name, at=row.now, token=job.token,
         attempts=[message.reference for message in messages], skipped=len(skipped),
@@ -267,7 +276,7 @@ def _call(worker: Worker, wave: _Wave) -> dict[UUID, Outcome]:
 def _finish(worker: Worker, job: Claimed, later: _Later | None, pause: timedelta) -> None:
     """Completes the job when each of its items has an outcome, or hands it back for later. Nothing without its lease."""
     with worker.engine.begin() as connection:
-        tenancy.service(connection, job.tenant_id)
+        settle.by_key(connection, job.tenant_id)
         # Before the job, as everything that ends runs locks them.
         connection.execute(_sql("lock_run"), {"tenant_id": job.tenant_id, "run_id": job.run_id})
         row = _held(connection, job)
@@ -306,14 +315,6 @@ def _hold(
         connection, job.tenant_id, job.job_id, f"items_{held.status}", actor=actor, at=row.now, count=count, why=held.why
     )  # fmt: skip
     return None
-
-
-def _provider(worker: Worker, connection: sa.Connection, job: Claimed, row: sa.Row[Any]) -> Provider:
-    known = (job.tenant_id, row.account_id)
-    if known not in worker.providers:
-        given = {"tenant_id": job.tenant_id, "account_id": row.account_id}
-        worker.providers[known] = worker.provider_of(connection.execute(_sql("account"), given).one())
-    return worker.providers[known]
 
 
 def _held(connection: sa.Connection, job: Claimed) -> sa.Row[Any] | None:

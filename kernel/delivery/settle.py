@@ -6,15 +6,27 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from kernel import tenancy
 from kernel.delivery import audit
 from kernel.delivery.providers.base import Outcome
 from models.statements import statements
 
 _KEPT_CHARACTERS = 500  # of what a provider said
+
+
+def by_key(connection: sa.Connection, tenant_id: UUID) -> None:
+    """Pins the transaction, and plans it for rows found by their keys.
+
+    A wave touches a hundred rows of tables that grow by millions between two analyses: what the planner knows of them
+    is always old, and it would read them whole.
+    """
+    tenancy.service(connection, tenant_id)
+    connection.execute(_sql("by_key"))
 
 
 def record(
@@ -34,37 +46,86 @@ def record(
     An attempt that was settled before is left alone: the first fact stands. An unknown outcome opens a case, and one
     that becomes known closes it. The caller is pinned to the tenant; the job is locked here, for its audit chain.
     """
-    job = {"tenant_id": tenant_id, "job_id": job_id}
-    connection.execute(_sql("lock_job"), job)
-    given = list(outcomes.items())
-    rows = connection.execute(
-        _sql("record"),
-        {
-            "tenant_id": tenant_id, "now": at, "actor": actor, "note": note, "may_retry": may_retry,
-            "next_lookup_at": next_lookup_at,
-            "attempt_ids": [attempt_id for attempt_id, _ in given],
-            "states": [outcome.state for _, outcome in given],
-            "message_ids": [outcome.message_id for _, outcome in given],
-            "retryables": [outcome.is_retryable for _, outcome in given],
-            "http_statuses": [outcome.http_status for _, outcome in given],
-            "codes": [outcome.error_code for _, outcome in given],
-            "errors": [outcome.error and outcome.error[:_KEPT_CHARACTERS] for _, outcome in given],
-            "responses": [None if o.response is None else json.dumps(o.response, default=str) for _, o in given],
-        },
-    ).all()  # fmt: skip
+    connection.execute(_sql("lock_job"), {"tenant_id": tenant_id, "job_id": job_id})
+    of = {"tenant_id": tenant_id, "now": at}
+    settled = connection.execute(_sql("settle_attempts"), of | _columns("attempt_ids", outcomes)).all()
+    if not settled:
+        return Counter()
+    attempt_of = {row.item_id: row for row in settled}
+    became = {item_id: outcomes[row.id] for item_id, row in attempt_of.items()}
+    items = connection.execute(
+        _sql("settle_items"), of | {"may_retry": may_retry} | _columns("item_ids", became)
+    ).all()
+    known = [item for item in items if became[item.id].state != "unknown"]
+    if known:
+        metered = {
+            "attempt_ids": [attempt_of[item.id].id for item in known],
+            "meters": [item.channel for item in known],
+            "kinds": ["commit" if became[item.id].state == "accepted" else "release" for item in known],
+        }
+        connection.execute(_sql("meter"), of | metered)
+    _keep_cases(connection, of, attempt_of, became, actor, note, next_lookup_at)
     freed = Counter(
-        (row.workspace_id, row.channel, row.started_at) for row in rows if row.state == "rejected"
+        (item.workspace_id, item.channel, attempt_of[item.id].started_at)
+        for item in items
+        if became[item.id].state == "rejected"
     )
     for (workspace_id, channel, started_at), units in freed.items():
         window = {"tenant_id": tenant_id, "workspace_id": workspace_id, "channel": channel}
         connection.execute(_sql("take"), window | {"now": started_at, "units": -units})
-    became = Counter(row.status for row in rows)
-    if rows:
-        audit.append(
-            connection, tenant_id, job_id, "outcomes_recorded", actor=actor, at=at, **became,
-            attempts=[row.id for row in rows],
-        )  # fmt: skip
-    return became
+    counted = Counter(item.status for item in items)
+    audit.append(
+        connection, tenant_id, job_id, "outcomes_recorded", actor=actor, at=at, **counted,
+        attempts=[row.id for row in settled],
+    )  # fmt: skip
+    return counted
+
+
+def _keep_cases(
+    connection: sa.Connection,
+    of: dict[str, Any],
+    attempt_of: Mapping[UUID, sa.Row[Any]],
+    became: Mapping[UUID, Outcome],
+    actor: str,
+    note: str | None,
+    next_lookup_at: datetime | None,
+) -> None:
+    doubtful = [item_id for item_id, outcome in became.items() if outcome.state == "unknown"]
+    if doubtful:
+        rows = {
+            "attempt_ids": [attempt_of[item_id].id for item_id in doubtful],
+            "item_ids": doubtful,
+            "run_ids": [attempt_of[item_id].run_id for item_id in doubtful],
+            "codes": [became[item_id].error_code or "unknown" for item_id in doubtful],
+            "errors": [_kept(became[item_id].error) for item_id in doubtful],
+        }
+        connection.execute(_sql("open_cases"), of | {"next_lookup_at": next_lookup_at} | rows)
+    cleared = [
+        item_id for item_id, row in attempt_of.items() if row.may_have_case and became[item_id].state != "unknown"
+    ]  # fmt: skip
+    if cleared:
+        rows = {"item_ids": cleared, "states": [became[item_id].state for item_id in cleared]}
+        connection.execute(_sql("close_cases"), of | {"actor": actor, "note": note} | rows)
+
+
+def _columns(key: str, outcomes: Mapping[UUID, Outcome]) -> dict[str, Any]:
+    given = outcomes.values()
+    return {
+        key: list(outcomes),
+        "states": [outcome.state for outcome in given],
+        "message_ids": [outcome.message_id for outcome in given],
+        "retryables": [outcome.state == "rejected" and outcome.is_retryable for outcome in given],
+        "http_statuses": [outcome.http_status for outcome in given],
+        "codes": [outcome.error_code for outcome in given],
+        "errors": [_kept(outcome.error or outcome.error_code) for outcome in given],
+        "responses": [
+            None if outcome.response is None else json.dumps(outcome.response, default=str) for outcome in given
+        ],
+    }  # fmt: skip
+
+
+def _kept(told: str | None) -> str | None:
+    return told and told[:_KEPT_CHARACTERS]
 
 
 def _sql(name: str) -> sa.TextClause:

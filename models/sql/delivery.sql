@@ -1,3 +1,7 @@
+-- Rows of large tables are found by keys that come from a list or a materialized row, never by `tenant_id = :tenant_id`
+-- alone: of a tenant that came after the last analyze the planner takes one row, and then any index for as good as
+-- another.
+
 -- claim --
 -- Before a tenant is pinned: jobs of whichever tenants are due.
 select id, tenant_id, run_id, lease_token
@@ -5,20 +9,22 @@ from delivery.claim_queued_jobs(:worker, :max_jobs, make_interval(secs => :lease
 
 -- hold --
 -- The job under lock, if the lease is still this worker's, with everything that may hold it back.
+with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id)
 select jobs.run_id, jobs.workspace_id, jobs.lease_expires_at, clock_timestamp() as now, runs.status as run_status,
     runs.cancel_requested_at, runs.paused_at, runs.expires_at, runs.approval_expires_at, runs.channel, runs.content_id,
-    runs.account_id, accounts.name as account, accounts.stopped_at, accounts.stop_reason,
+    runs.account_id, accounts.name as account, accounts.provider, accounts.stopped_at, accounts.stop_reason,
     tenants.status <> 'suspended' as is_active, policies.hourly_cap, policies.daily_cap, policies.person_cap,
     policies.person_cap_days, policies.quiet_from, policies.quiet_until, policies.time_zone,
     contents.subject, contents.body, accounts.sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
-from delivery.job_queue as jobs
+from job
+inner join delivery.job_queue as jobs on jobs.tenant_id = job.tenant_id and jobs.id = job.id
 inner join delivery.campaign_runs as runs on runs.tenant_id = jobs.tenant_id and runs.id = jobs.run_id
 inner join delivery.provider_accounts as accounts on accounts.tenant_id = runs.tenant_id and accounts.id = runs.account_id
 inner join delivery.contents on contents.tenant_id = runs.tenant_id and contents.id = runs.content_id
 inner join spine.tenants on tenants.id = jobs.tenant_id
 left join delivery.channel_policies as policies on policies.tenant_id = jobs.tenant_id
     and policies.workspace_id = jobs.workspace_id and policies.channel = runs.channel
-where jobs.tenant_id = :tenant_id and jobs.id = :job_id and jobs.status = 'locked' and jobs.lease_token = :token
+where jobs.status = 'locked' and jobs.lease_token = :token
     and jobs.lease_expires_at > clock_timestamp()
 for no key update of jobs
 
@@ -32,131 +38,135 @@ where tenant_id = :tenant_id and id = :run_id and status = 'queued'
 
 -- pick --
 -- The next items of the job in order, with the first reason each may not be sent for now.
-with picked as materialized (
-    select id, ordinal, address, attempts, idempotency_key, root_run_id
-    from delivery.channel_outbox
-    where tenant_id = :tenant_id and job_id = :job_id and status = 'queued' and ordinal > :after
+with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id),
+picked as materialized (
+    select items.tenant_id, items.id, ordinal, address, attempts, idempotency_key, root_run_id
+    from job
+    inner join delivery.channel_outbox as items on items.tenant_id = job.tenant_id and items.job_id = job.id
+    where status = 'queued' and ordinal > :after
     order by ordinal
     limit :most
-    for no key update
+    for no key update of items
 )
 select picked.id, picked.ordinal, picked.address, picked.attempts, picked.idempotency_key, recipients.variables,
     case
         when suppressed.reason is not null then suppressed.reason
         when cast(:person_cap as int) is not null and (
             select count(*) from delivery.channel_outbox as earlier
-            where earlier.tenant_id = :tenant_id and earlier.channel = :channel and earlier.address = picked.address
+            where earlier.tenant_id = picked.tenant_id and earlier.channel = :channel and earlier.address = picked.address
                 and earlier.status in ('sent', 'called', 'posted')
                 and earlier.settled_at > cast(:now as timestamptz) - make_interval(days => :person_cap_days)
         ) >= cast(:person_cap as int) then 'person_cap'
     end as skip_reason
 from picked
 inner join delivery.run_recipients as recipients
-    on recipients.tenant_id = :tenant_id and recipients.run_id = picked.root_run_id and recipients.item_id = picked.id
+    on recipients.tenant_id = picked.tenant_id and recipients.run_id = picked.root_run_id and recipients.item_id = picked.id
 left join lateral (
     select reason from delivery.suppressions
-    where suppressions.tenant_id = :tenant_id and suppressions.address = picked.address
+    where suppressions.tenant_id = picked.tenant_id and suppressions.address = picked.address
         and suppressions.channel in (:channel, 'all')
     order by created_at limit 1
 ) as suppressed on true
 order by picked.ordinal
 
 -- skip --
+with given as materialized (
+    select cast(:tenant_id as uuid) as tenant_id, id, reason
+    from unnest(cast(:ids as uuid[]), cast(:reasons as text[])) as given(id, reason)
+)
 update delivery.channel_outbox as items
 set status = 'skipped', skipped = true, skip_reason = given.reason, settled_at = :now
-from unnest(cast(:ids as uuid[]), cast(:reasons as text[])) as given(id, reason)
-where items.tenant_id = :tenant_id and items.id = given.id
+from given
+where items.tenant_id = given.tenant_id and items.id = given.id
 
 -- dispatch --
--- Items, attempts and reserved units in one statement: what is committed here is all that may be called.
+-- Of items that `pick` has locked.
 with given as materialized (
-    select * from unnest(
-        cast(:item_ids as uuid[]), cast(:attempt_ids as uuid[]), cast(:provider_keys as text[]), cast(:hashes as text[]),
-        cast(:batch_ids as uuid[])
-    ) as given(item_id, attempt_id, provider_key, request_hash, batch_id)
-),
-moved as (
-    update delivery.channel_outbox as items
-    set status = 'dispatching', attempts = items.attempts + 1, attempts_left = items.attempts_left - 1
-    from given
-    where items.tenant_id = :tenant_id and items.id = given.item_id and items.status = 'queued'
-    returning items.id, items.attempts, items.provider
-),
-made as (
-    insert into delivery.attempts (
-        tenant_id, id, item_id, n, run_id, job_id, lease_token, account_id, provider, provider_key, request_hash,
-        batch_id, started_at, deadline_at
-    )
-    select :tenant_id, given.attempt_id, given.item_id, moved.attempts, :run_id, :job_id, :token, :account_id, moved.provider,
-        given.provider_key, given.request_hash, given.batch_id, :now, :deadline_at
-    from given inner join moved on moved.id = given.item_id
-    returning id
+    select cast(:tenant_id as uuid) as tenant_id, id from unnest(cast(:item_ids as uuid[])) as given(id)
 )
+update delivery.channel_outbox as items
+set status = 'dispatching', attempts = items.attempts + 1, attempts_left = items.attempts_left - 1
+from given
+where items.tenant_id = given.tenant_id and items.id = given.id
+
+-- begin_attempts --
+insert into delivery.attempts (
+    tenant_id, id, item_id, n, run_id, job_id, lease_token, account_id, provider, provider_key, request_hash, batch_id,
+    started_at, deadline_at
+)
+select :tenant_id, given.id, item_id, n, :run_id, :job_id, :token, :account_id, :provider, provider_key, request_hash, batch_id,
+    :now, :deadline_at
+from unnest(
+    cast(:attempt_ids as uuid[]), cast(:item_ids as uuid[]), cast(:numbers as int[]), cast(:provider_keys as text[]),
+    cast(:hashes as text[]), cast(:batch_ids as uuid[])
+) as given(id, item_id, n, provider_key, request_hash, batch_id)
+
+-- meter --
 insert into delivery.usage_entries (tenant_id, attempt_id, meter, kind, units, at)
-select :tenant_id, id, :meter, 'reserve', 1, :now from made
+select :tenant_id, given.id, given.meter, given.kind, 1, :now
+from unnest(cast(:attempt_ids as uuid[]), cast(:meters as text[]), cast(:kinds as text[])) as given(id, meter, kind)
 
 -- freeze_batch --
 insert into delivery.provider_batches (tenant_id, id, account_id, attempt_ids, provider_key, request_hash)
 values (:tenant_id, :id, :account_id, cast(:attempt_ids as uuid[]), :provider_key, :request_hash)
 
--- record --
--- Outcomes of attempts that have none yet; what is known is never thrown away, whoever reports it.
+-- settle_attempts --
+-- Those that have no outcome yet; what is known is never thrown away, whoever reports it. The case keeps the planner
+-- from the index of open attempts, which it takes for smaller than it is.
 with given as materialized (
-    select * from unnest(
+    select cast(:tenant_id as uuid) as tenant_id, *
+    from unnest(
         cast(:attempt_ids as uuid[]), cast(:states as text[]), cast(:message_ids as text[]), cast(:retryables as boolean[]),
         cast(:http_statuses as int[]), cast(:codes as text[]), cast(:errors as text[]), cast(:responses as jsonb[])
     ) as given(id, state, message_id, is_retryable, http_status, code, error, response)
-),
-settled as (
-    update delivery.attempts as attempts
-    set state = given.state, finished_at = case when given.state = 'unknown' then null else cast(:now as timestamptz) end,
-        http_status = given.http_status, error_code = given.code, error = given.error, is_retryable = given.is_retryable,
-        provider_message_id = given.message_id, response = given.response
-    from given
-    where attempts.tenant_id = :tenant_id and attempts.id = given.id
-        and (attempts.state = 'dispatching' or (attempts.state = 'unknown' and given.state <> 'unknown'))
-    returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state, attempts.is_retryable,
-        attempts.error_code, attempts.error, attempts.provider_message_id, attempts.response
-),
-moved as (
-    update delivery.channel_outbox as items
-    set status = case settled.state
-            when 'accepted' then case items.channel when 'voice' then 'called' else 'sent' end
-            when 'unknown' then 'unknown'
-            else case when settled.is_retryable and items.attempts_left > 0 and :may_retry then 'queued' else 'failed' end
-        end,
-        is_retryable = settled.state = 'rejected' and settled.is_retryable,
-        error = case when settled.state = 'accepted' then null else concat_ws(': ', settled.error_code, settled.error) end,
-        provider_message_id = settled.provider_message_id,
-        provider_response = settled.response,
-        settled_at = cast(:now as timestamptz)
-    from settled
-    where items.tenant_id = :tenant_id and items.id = settled.item_id
-    returning items.id, items.status, items.channel, items.workspace_id
-),
-units as (
-    insert into delivery.usage_entries (tenant_id, attempt_id, meter, kind, units, at)
-    select :tenant_id, settled.id, moved.channel, case settled.state when 'accepted' then 'commit' else 'release' end, 1, :now
-    from settled inner join moved on moved.id = settled.item_id
-    where settled.state <> 'unknown'
-),
-closed as (
-    update delivery.reconciliation_cases as cases
-    set resolution = settled.state, resolved_at = cast(:now as timestamptz), resolved_by = :actor, note = :note
-    from settled
-    where cases.tenant_id = :tenant_id and cases.attempt_id = settled.id and cases.resolution is null
-        and settled.state <> 'unknown'
-),
-opened as (
-    insert into delivery.reconciliation_cases (tenant_id, item_id, attempt_id, run_id, opened_at, reason, evidence, due_at, next_lookup_at)
-    select :tenant_id, item_id, id, run_id, :now, coalesce(error_code, 'unknown'),
-        jsonb_strip_nulls(jsonb_build_object('error', error, 'response', response)),
-        cast(:now as timestamptz) + interval '24 hours', cast(:next_lookup_at as timestamptz)
-    from settled where state = 'unknown'
-    on conflict (tenant_id, item_id) where resolution is null do nothing
 )
-select settled.id, settled.state, moved.status, settled.run_id, settled.started_at, moved.channel, moved.workspace_id
-from settled inner join moved on moved.id = settled.item_id
+update delivery.attempts as attempts
+set state = given.state, finished_at = case when given.state = 'unknown' then null else cast(:now as timestamptz) end,
+    http_status = given.http_status, error_code = given.code, error = given.error, is_retryable = given.is_retryable,
+    provider_message_id = given.message_id, response = given.response
+from given
+where attempts.tenant_id = given.tenant_id and attempts.id = given.id
+    and case attempts.state when 'dispatching' then true when 'unknown' then given.state <> 'unknown' else false end
+returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state, attempts.replays > 0 as may_have_case
+
+-- settle_items --
+with given as materialized (
+    select cast(:tenant_id as uuid) as tenant_id, *
+    from unnest(
+        cast(:item_ids as uuid[]), cast(:states as text[]), cast(:message_ids as text[]), cast(:retryables as boolean[]),
+        cast(:errors as text[]), cast(:responses as jsonb[])
+    ) as given(id, state, message_id, is_retryable, error, response)
+)
+update delivery.channel_outbox as items
+set status = case given.state
+        when 'accepted' then case items.channel when 'voice' then 'called' else 'sent' end
+        when 'unknown' then 'unknown'
+        else case when given.is_retryable and items.attempts_left > 0 and :may_retry then 'queued' else 'failed' end
+    end,
+    is_retryable = given.is_retryable, error = given.error, provider_message_id = given.message_id,
+    provider_response = given.response, settled_at = :now
+from given
+where items.tenant_id = given.tenant_id and items.id = given.id
+returning items.id, items.status, items.channel, items.workspace_id
+
+-- open_cases --
+insert into delivery.reconciliation_cases (tenant_id, item_id, attempt_id, run_id, opened_at, reason, evidence, due_at, next_lookup_at)
+select :tenant_id, item_id, id, run_id, :now, reason, jsonb_strip_nulls(jsonb_build_object('error', error)),
+    cast(:now as timestamptz) + interval '24 hours', cast(:next_lookup_at as timestamptz)
+from unnest(
+    cast(:attempt_ids as uuid[]), cast(:item_ids as uuid[]), cast(:run_ids as uuid[]), cast(:codes as text[]), cast(:errors as text[])
+) as given(id, item_id, run_id, reason, error)
+on conflict (tenant_id, item_id) where resolution is null do nothing
+
+-- close_cases --
+with given as materialized (
+    select cast(:tenant_id as uuid) as tenant_id, item_id, state
+    from unnest(cast(:item_ids as uuid[]), cast(:states as text[])) as given(item_id, state)
+)
+update delivery.reconciliation_cases as cases
+set resolution = given.state, resolved_at = :now, resolved_by = :actor, note = :note
+from given
+where cases.tenant_id = given.tenant_id and cases.item_id = given.item_id and cases.resolution is null
 
 -- room --
 -- What is left of the caps, with their rows locked.
@@ -183,12 +193,14 @@ where tenant_id = :tenant_id and workspace_id = :workspace_id and channel = :cha
 
 -- left --
 -- What remains of a job: items to send, and items whose outcome somebody else owes with their latest deadline.
+with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id)
 select count(*) filter (where items.status = 'queued') as queued,
     count(*) filter (where items.status = 'dispatching') as dispatching,
     max(attempts.deadline_at) as deadline_at
-from delivery.channel_outbox as items
+from job
+inner join delivery.channel_outbox as items on items.tenant_id = job.tenant_id and items.job_id = job.id
 left join delivery.attempts on attempts.tenant_id = items.tenant_id and attempts.item_id = items.id and attempts.state = 'dispatching'
-where items.tenant_id = :tenant_id and items.job_id = :job_id and items.status in ('queued', 'dispatching')
+where items.status in ('queued', 'dispatching')
 
 -- hand_back --
 -- Not charged: the job ends in order and goes on later.
@@ -217,10 +229,16 @@ select exists (
 
 -- counts --
 -- Of the items a run intended: those a retry took over were rejected here.
-select items.status, items.run_id = :run_id as is_here, count(*) as count
-from delivery.run_recipients as recipients
-inner join delivery.channel_outbox as items on items.tenant_id = recipients.tenant_id and items.id = recipients.item_id
-where recipients.tenant_id = :tenant_id and recipients.run_id = :run_id
+with run as materialized (
+    select tenant_id, id, root_run_id from delivery.campaign_runs where tenant_id = :tenant_id and id = :run_id
+)
+select items.status, items.run_id = run.id as is_here, count(*) as count
+from run
+inner join delivery.channel_outbox as items on items.tenant_id = run.tenant_id and items.root_run_id = run.root_run_id
+where run.id = run.root_run_id or exists (
+    select from delivery.run_recipients as recipients
+    where recipients.tenant_id = run.tenant_id and recipients.run_id = run.id and recipients.item_id = items.id
+)
 group by 1, 2
 
 -- lineage --
@@ -277,3 +295,9 @@ from delivery.contents
 cross join lateral delivery.audience(contents.tenant_id, contents.campaign_id, contents.workspace_id, contents.channel, :at) as audience
 where contents.tenant_id = :tenant_id and contents.id = cast(:content_id as uuid) and audience.excluded_because is null
 limit :count
+
+-- is_open --
+select status in ('queued', 'locked') from delivery.job_queue where tenant_id = :tenant_id and id = :job_id
+
+-- by_key --
+select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)

@@ -22,7 +22,7 @@ with hit as (
     returning id, run_id
 ),
 doubted as (
-    update delivery.attempts set state = 'unknown', error_code = 'restored'
+    update delivery.attempts set state = 'unknown', error_code = 'restored', replays = replays + 1
     from hit where attempts.tenant_id = :tenant_id and attempts.item_id = hit.id and attempts.state = 'dispatching'
     returning attempts.item_id, attempts.id
 ),

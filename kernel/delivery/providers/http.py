@@ -80,9 +80,9 @@ class Caller:
             secrets=self._secrets,
         )
 
-    def found(self, path: str) -> Outcome | None:
+    def found(self, path: str, headers: Mapping[str, str] | None = None) -> Outcome | None:
         """What a look-up by reference finds; None for 404. Raises LookupFailed for every other answer."""
-        answer = self.ask("GET", path)
+        answer = self.ask("GET", path, None, headers)
         if isinstance(answer, Outcome):
             raise LookupFailed(answer.error)
         if answer.status == 404:
@@ -115,9 +115,11 @@ def classify(
     if 200 <= status < 300:
         id_ = identifier(value, message_id, secrets)
         if id_ is None:
-            return replace(unknown("no_id", f"answered {status} without an id", http_status=status), response=kept)
+            return replace(
+                unknown("no_id", f"answered {status} without an id", http_status=status), response=kept
+            )
         return Outcome("accepted", message_id=id_, http_status=status, response=kept)
-    code, why = _told(value, body, status, secrets)
+    code, why = _reason(value, body, status, secrets)
     if status == 429:
         wait = retry_after(headers.get("retry-after", ""), now)
         told = rejected(code, why, retryable=True, retry_after=wait, http_status=status)
@@ -177,14 +179,21 @@ def kept_response(value: Any, body: bytes, secrets: tuple[str, ...]) -> Mapping[
     return {"text": text.encode()[:KEPT_BYTES].decode(errors="ignore")}
 
 
-def _told(value: Any, body: bytes, status: int, secrets: tuple[str, ...]) -> tuple[str, str]:
+def _reason(value: Any, body: bytes, status: int, secrets: tuple[str, ...]) -> tuple[str, str]:
     """The provider's own code and sentence, where it has them."""
-    told = value if isinstance(value, dict) else {}
-    codes = (str(told[name]) for name in ("name", "code", "error") if isinstance(told.get(name), str | int))
+    fields = value if isinstance(value, dict) else {}
+    codes = (
+        str(fields[name]) for name in ("name", "code", "error") if isinstance(fields.get(name), str | int)
+    )
     code = next((code for code in codes if _CODE.fullmatch(code)), f"http_{status}")
-    message = told.get("message") or body[:KEPT_BYTES].decode(errors="replace")
-    why = plain(_clean(str(message), secrets))[:500]
+    message = fields.get("message") or body[:KEPT_BYTES].decode(errors="replace")
+    why = told(str(message), secrets)
     return _clean(code, secrets), f"answered {status}: {why}" if why else f"answered {status}"
+
+
+def told(text: str, secrets: tuple[str, ...]) -> str:
+    """What a service said, as one line without secrets, up to 500 characters."""
+    return plain(_clean(text, secrets))[:500]
 
 
 def _clean(value: Any, secrets: tuple[str, ...]) -> Any:

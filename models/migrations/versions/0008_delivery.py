@@ -432,8 +432,8 @@ begin
     end if;
     if success then
         if exists (
-            select from delivery.channel_outbox
-            where tenant_id = tenant and job_id = job and status in ('queued', 'dispatching')
+            select from delivery.channel_outbox as items
+            where items.tenant_id = found_job.tenant_id and items.job_id = found_job.id and status in ('queued', 'dispatching')
         ) then
             raise exception 'job % has items without an outcome: it is not complete', job
                 using errcode = 'object_not_in_prerequisite_state';
@@ -715,9 +715,13 @@ def _create_tables() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("provider_batches_pkey")),
-        sa.UniqueConstraint(
-            "tenant_id", "provider_key", name=op.f("provider_batches_tenant_id_provider_key_key")
-        ),
+        schema="delivery",
+    )
+    op.create_index(
+        "provider_batches_key",
+        "provider_batches",
+        ["provider_key", "tenant_id"],
+        unique=True,
         schema="delivery",
     )
     op.create_table(
@@ -828,28 +832,27 @@ def _create_tables() -> None:
             ["tenant_id"], ["spine.tenants.id"], name=op.f("campaign_runs_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("campaign_runs_pkey")),
-        sa.UniqueConstraint("tenant_id", "request_id", name=op.f("campaign_runs_tenant_id_request_id_key")),
         schema="delivery",
     )
     op.create_index(
         "campaign_runs_occurrence_key",
         "campaign_runs",
-        ["tenant_id", "campaign_id", "channel", "step", "occurrence"],
+        ["campaign_id", "channel", "step", "occurrence", "tenant_id"],
         unique=True,
         schema="delivery",
         postgresql_where=sa.text("retry_of_run_id is null"),
     )
     op.create_index(
-        op.f("campaign_runs_tenant_id_root_run_id_idx"),
+        "campaign_runs_request_key",
         "campaign_runs",
-        ["tenant_id", "root_run_id"],
-        unique=False,
+        ["request_id", "tenant_id"],
+        unique=True,
         schema="delivery",
     )
     op.create_index(
-        op.f("campaign_runs_tenant_id_status_idx"),
+        op.f("campaign_runs_root_run_id_tenant_id_idx"),
         "campaign_runs",
-        ["tenant_id", "status"],
+        ["root_run_id", "tenant_id"],
         unique=False,
         schema="delivery",
     )
@@ -900,10 +903,10 @@ def _create_tables() -> None:
             ["tenant_id"], ["spine.tenants.id"], name=op.f("job_queue_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("job_queue_pkey")),
-        sa.UniqueConstraint(
-            "tenant_id", "run_id", "chunk", name=op.f("job_queue_tenant_id_run_id_chunk_key")
-        ),
         schema="delivery",
+    )
+    op.create_index(
+        "job_queue_chunk_key", "job_queue", ["run_id", "chunk", "tenant_id"], unique=True, schema="delivery"
     )
     op.create_index(
         "job_queue_due_idx",
@@ -949,16 +952,16 @@ def _create_tables() -> None:
     op.create_index(
         "run_recipients_address_key",
         "run_recipients",
-        ["tenant_id", "run_id", "address"],
+        ["run_id", "address", "tenant_id"],
         unique=True,
         schema="delivery",
         postgresql_where=sa.text("item_id is not null"),
     )
     op.create_index(
-        op.f("run_recipients_tenant_id_item_id_idx"),
+        "run_recipients_item_key",
         "run_recipients",
-        ["tenant_id", "item_id"],
-        unique=False,
+        ["item_id", "run_id", "tenant_id"],
+        unique=True,
         schema="delivery",
     )
     op.create_table(
@@ -1042,29 +1045,29 @@ def _create_tables() -> None:
     op.create_index(
         "channel_outbox_job_idx",
         "channel_outbox",
-        ["tenant_id", "job_id", "ordinal"],
+        ["job_id", "ordinal", "tenant_id"],
         unique=False,
         schema="delivery",
     )
     op.create_index(
         "channel_outbox_person_idx",
         "channel_outbox",
-        ["tenant_id", "channel", "address", "settled_at"],
+        ["address", "channel", "tenant_id", "settled_at"],
         unique=False,
         schema="delivery",
         postgresql_where=sa.text("status in ('sent', 'called', 'posted')"),
     )
     op.create_index(
-        op.f("channel_outbox_tenant_id_root_run_id_idx"),
+        op.f("channel_outbox_root_run_id_tenant_id_idx"),
         "channel_outbox",
-        ["tenant_id", "root_run_id"],
+        ["root_run_id", "tenant_id"],
         unique=False,
         schema="delivery",
     )
     op.create_index(
-        op.f("channel_outbox_tenant_id_run_id_idx"),
+        op.f("channel_outbox_run_id_tenant_id_idx"),
         "channel_outbox",
-        ["tenant_id", "run_id"],
+        ["run_id", "tenant_id"],
         unique=False,
         schema="delivery",
     )
@@ -1097,11 +1100,6 @@ def _create_tables() -> None:
             "state in ('dispatching', 'accepted', 'rejected', 'unknown')", name=op.f("attempts_state_check")
         ),
         sa.ForeignKeyConstraint(
-            ["tenant_id", "account_id"],
-            ["delivery.provider_accounts.tenant_id", "delivery.provider_accounts.id"],
-            name=op.f("attempts_tenant_id_account_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
             ["tenant_id", "batch_id"],
             ["delivery.provider_batches.tenant_id", "delivery.provider_batches.id"],
             name=op.f("attempts_tenant_id_batch_id_fkey"),
@@ -1111,42 +1109,33 @@ def _create_tables() -> None:
             ["tenant_id", "item_id"],
             ["delivery.channel_outbox.tenant_id", "delivery.channel_outbox.id"],
             name=op.f("attempts_tenant_id_item_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id", "job_id"],
-            ["delivery.job_queue.tenant_id", "delivery.job_queue.id"],
-            name=op.f("attempts_tenant_id_job_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id", "run_id"],
-            ["delivery.campaign_runs.tenant_id", "delivery.campaign_runs.id"],
-            name=op.f("attempts_tenant_id_run_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"], ["spine.tenants.id"], name=op.f("attempts_tenant_id_fkey"), ondelete="CASCADE"
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("attempts_pkey")),
-        sa.UniqueConstraint(
-            "tenant_id",
-            "account_id",
-            "provider_message_id",
-            name=op.f("attempts_tenant_id_account_id_provider_message_id_key"),
-        ),
-        sa.UniqueConstraint("tenant_id", "item_id", "n", name=op.f("attempts_tenant_id_item_id_n_key")),
         schema="delivery",
     )
     op.create_index(
         "attempts_deadline_idx",
         "attempts",
-        ["tenant_id", "deadline_at"],
+        ["deadline_at"],
         unique=False,
         schema="delivery",
         postgresql_where=sa.text("state = 'dispatching'"),
     )
     op.create_index(
+        "attempts_message_key",
+        "attempts",
+        ["provider_message_id", "account_id", "tenant_id"],
+        unique=True,
+        schema="delivery",
+    )
+    op.create_index(
+        "attempts_number_key", "attempts", ["item_id", "n", "tenant_id"], unique=True, schema="delivery"
+    )
+    op.create_index(
         "attempts_open_key",
         "attempts",
-        ["tenant_id", "item_id"],
+        ["item_id", "tenant_id"],
         unique=True,
         schema="delivery",
         postgresql_where=sa.text("state in ('dispatching', 'unknown')"),
@@ -1184,18 +1173,19 @@ def _create_tables() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("provider_events_pkey")),
-        sa.UniqueConstraint(
-            "tenant_id",
-            "account_id",
-            "provider_event_id",
-            name=op.f("provider_events_tenant_id_account_id_provider_event_id_key"),
-        ),
+        schema="delivery",
+    )
+    op.create_index(
+        "provider_events_key",
+        "provider_events",
+        ["provider_event_id", "account_id", "tenant_id"],
+        unique=True,
         schema="delivery",
     )
     op.create_index(
         "provider_events_parked_idx",
         "provider_events",
-        ["tenant_id", "received_at"],
+        ["received_at", "tenant_id"],
         unique=False,
         schema="delivery",
         postgresql_where=sa.text("attempt_id is null"),
@@ -1252,7 +1242,7 @@ def _create_tables() -> None:
     op.create_index(
         "reconciliation_cases_open_key",
         "reconciliation_cases",
-        ["tenant_id", "item_id"],
+        ["item_id", "tenant_id"],
         unique=True,
         schema="delivery",
         postgresql_where=sa.text("resolution is null"),
@@ -1270,9 +1260,7 @@ def _create_tables() -> None:
             ["tenant_id", "attempt_id"],
             ["delivery.attempts.tenant_id", "delivery.attempts.id"],
             name=op.f("usage_entries_tenant_id_attempt_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"], ["spine.tenants.id"], name=op.f("usage_entries_tenant_id_fkey"), ondelete="CASCADE"
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("tenant_id", "attempt_id", "meter", "kind", name=op.f("usage_entries_pkey")),
         schema="delivery",

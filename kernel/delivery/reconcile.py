@@ -1,0 +1,298 @@
+"""What has no outcome: settled by a repeated call, a look-up, a callback or a person, and never by a guess."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.delivery import audit, contents, rollup, settle
+from kernel.delivery.providers.base import LookupFailed, Message, Outcome, Provider, unknown
+from kernel.delivery.send import Worker
+from kernel.errors import RefusedError
+from models.delivery import DELIVERY_STATUSES
+from models.statements import statements
+
+_MOST = 500  # attempts or cases at a time
+_LATEST = timedelta(minutes=5)  # before a key may be forgotten, no call is repeated under it
+# A complaint or bounce ends what may be sent to an address; an unsubscription does so for its channel.
+_SUPPRESSES = {"bounced": "bounce", "complained": "complaint", "unsubscribed": "opt_out"}
+_log = logging.getLogger(__name__)
+
+
+def sweep(worker: Worker) -> int:
+    """Takes jobs back whose lease ended; how many. Items of a job that is given up end as failed, to be retried."""
+    with worker.engine.begin() as connection:
+        tenancy.service(connection)
+        ended = connection.execute(_delivery("sweep")).all()
+    for job in ended:
+        if job.status != "dead":
+            continue
+        with worker.engine.begin() as connection:
+            tenancy.service(connection, job.tenant_id)
+            run = {"tenant_id": job.tenant_id, "run_id": job.run_id}
+            now = connection.execute(_delivery("lock_run"), run).one() and _now(connection)
+            given = {"tenant_id": job.tenant_id, "job_id": job.id}
+            connection.execute(_delivery("lock_job"), given)
+            told = {"status": "failed", "why": "its job was given up", "now": now, "is_retryable": True}
+            connection.execute(_delivery("end_queued"), given | told)
+            audit.append(connection, job.tenant_id, job.id, "job_dead", actor=worker.name, at=now)
+            rollup.roll_up(connection, job.tenant_id, job.run_id, now, actor=worker.name)
+    return len(ended)
+
+
+def settle_stalled(worker: Worker, tenant_id: UUID | None = None) -> Counter[str]:
+    """Settles attempts whose worker went silent; how many items took which status.
+
+    Under a key that the provider still knows the call is repeated, byte for byte; else the provider is looked up;
+    else it is unknown, with a case. Whoever began an attempt may still report what it knows.
+    """
+    with worker.engine.begin() as connection:
+        tenancy.service(connection)
+        given = {"seconds": 120, "most": _MOST, "tenant_id": tenant_id}
+        late = connection.execute(_sql("stalled"), given).all()
+    done: Counter[str] = Counter()
+    for (of, account_id), rows in _by_account(late).items():
+        provider, calls = _calls(worker, of, account_id, rows)
+        mine = {row.id for row in rows}
+        outcomes: dict[UUID, Outcome] = {}
+        for call in calls:
+            found = _asked(provider, call)
+            outcomes |= {
+                row.id: found[row.id] for row in call if row.id in mine or row.state == "dispatching"
+            }
+        jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
+        done += _record(worker, of, outcomes, jobs, provider, "stalled")
+    return done
+
+
+def look_up_cases(worker: Worker) -> Counter[str]:
+    """Asks providers once more about open cases that are due; a message that is not found stays unknown."""
+    with worker.engine.begin() as connection:
+        tenancy.service(connection)
+        due = connection.execute(_sql("due_cases"), {"most": _MOST}).all()
+    done: Counter[str] = Counter()
+    for (of, account_id), rows in _by_account(due).items():
+        provider, calls = _calls(worker, of, account_id, rows, batches=False)
+        if not provider.capabilities.lookup:
+            continue
+        outcomes = {}
+        for call in calls:
+            for row in call:
+                found = _looked_up(provider, row)
+                if found is not None and found.state != "unknown":
+                    outcomes[row.id] = found
+        jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
+        done += _record(worker, of, outcomes, jobs, provider, "lookup")
+    return done
+
+
+def resolve(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    case_id: UUID,
+    resolution: Literal["accepted", "rejected", "abandoned"],
+    *,
+    actor: str,
+    note: str,
+    at: datetime,
+) -> None:
+    """A person says what became of an unknown item. Rejected ones may be retried; abandoned ones never are.
+
+    Raises RefusedError for a case that is closed, and without a note of what was found where.
+    """
+    if len(note.strip()) < 10:
+        raise RefusedError(
+            "a resolution needs its evidence: say in ten characters or more what was found where"
+        )
+    tenancy.service(connection, tenant_id)
+    given = {"tenant_id": tenant_id, "id": case_id}
+    found = connection.execute(_sql("case"), given).one_or_none()
+    if found is None:
+        raise RefusedError(f"the tenant has no case {case_id}: see revenue-os campaign cases")
+    if found.resolution is not None:
+        raise RefusedError(
+            f"the case was resolved as {found.resolution} by {found.resolved_by}: nothing was changed"
+        )
+    run = {"tenant_id": tenant_id, "run_id": found.run_id}
+    connection.execute(_delivery("lock_run"), run)
+    connection.execute(_delivery("lock_job"), {"tenant_id": tenant_id, "job_id": found.job_id})
+    said = {"resolution": resolution, "actor": actor, "at": at, "note": note}
+    item = {"attempt_id": found.attempt_id, "item_id": found.item_id}
+    connection.execute(_sql("resolve_item"), given | said | item)
+    connection.execute(_sql("close_case"), given | said)
+    audit.append(
+        connection, tenant_id, found.job_id, f"case_{resolution}", actor=actor, at=at, case=case_id, note=note, **item
+    )  # fmt: skip
+    rollup.roll_up(connection, tenant_id, found.run_id, at, actor=actor)
+
+
+def receive(
+    connection: sa.Connection,
+    account: sa.Row[Any],
+    provider: Provider,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    at: datetime,
+) -> int:
+    """Keeps the events of a callback of the account and applies those that find their attempt; how many are new.
+
+    Raises BadCallback, and keeps nothing, for one that is not signed as the provider signs.
+    """
+    events = provider.events(headers, body, at)
+    tenancy.service(connection, account.tenant_id)
+    kept = 0
+    for event in events:
+        given = {
+            "tenant_id": account.tenant_id, "account_id": account.id, "event_id": event.event_id, "kind": event.kind,
+            "message_id": event.message_id, "reference": event.reference, "address": event.address,
+            "body_sha256": hashlib.sha256(body).hexdigest(), "payload": json.dumps(event.payload, default=str),
+            "occurred_at": event.occurred_at, "received_at": at,
+        }  # fmt: skip
+        kept += connection.execute(_sql("keep_event"), given).rowcount
+    match_parked(connection, account.tenant_id, actor=f"callback of {account.name}", at=at)
+    return kept
+
+
+def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: datetime) -> int:
+    """Applies events that came before their attempt was known; how many found it. The caller is pinned."""
+    matched = connection.execute(_sql("match"), {"tenant_id": tenant_id}).all()
+    for event in matched:
+        key = {"tenant_id": tenant_id, "attempt_id": event.attempt_id, "id": event.id}
+        connection.execute(_sql("matched"), key)
+        if event.state in ("dispatching", "unknown"):
+            # Whoever tells of a message has taken it.
+            outcome = Outcome("accepted", message_id=event.provider_message_id or f"callback:{event.id}")
+            run = {"tenant_id": tenant_id, "run_id": event.run_id}
+            connection.execute(_delivery("lock_run"), run)
+            note = f"the provider told of it: {event.kind}"
+            settle.record(
+                connection,
+                tenant_id,
+                event.job_id,
+                {event.attempt_id: outcome},
+                actor=actor,
+                at=at,
+                note=note,
+            )
+            rollup.roll_up(connection, tenant_id, event.run_id, at, actor=actor)
+        if event.kind in DELIVERY_STATUSES:
+            forward = {"item_id": event.item_id, "kind": event.kind, "order": list(DELIVERY_STATUSES)}
+            connection.execute(_sql("advance_delivery"), {"tenant_id": tenant_id} | forward)
+        if event.kind in _SUPPRESSES:
+            from kernel.delivery.setup import suppress
+
+            suppress(
+                connection, tenant_id, [event.address], reason=_SUPPRESSES[event.kind], source=actor,
+                channel=event.channel,
+            )  # fmt: skip
+    return len(matched)
+
+
+def _by_account(rows: Any) -> dict[tuple[UUID, UUID], list[Any]]:
+    found: dict[tuple[UUID, UUID], list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.tenant_id, row.account_id].append(row)
+    return found
+
+
+def _calls(
+    worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any], *, batches: bool = True
+) -> tuple[Provider, list[list[sa.Row[Any]]]]:
+    """The account's provider, and the calls the attempts belong to with all their members in order."""
+    batch_ids = sorted({row.batch_id for row in rows if batches and row.batch_id is not None})
+    with worker.engine.begin() as connection:
+        tenancy.service(connection, tenant_id)
+        provider = worker.provider(connection, tenant_id, account_id)
+        given = {"tenant_id": tenant_id, "ids": [row.id for row in rows], "batch_ids": batch_ids}
+        found = connection.execute(_sql("calls"), given).all()
+    if not batches:
+        return provider, [[row] for row in found]
+    grouped = [list(part) for _, part in groupby(found, key=lambda row: row.batch_id or row.id)]
+    return provider, grouped
+
+
+def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
+    can, first = provider.capabilities, call[0]
+    messages = [_message(row) for row in call]
+    if can.key_window is not None and first.now - first.started_at < can.key_window - _LATEST:
+        if all(contents.request_hash(m) == row.request_hash for m, row in zip(messages, call, strict=True)):
+            outcomes = provider.send(messages, first.batch_key or first.provider_key)
+            return {row.id: outcome for row, outcome in zip(call, outcomes, strict=True)}
+        changed = unknown(
+            "changed_since", "the message would not be the same any more: the call is not repeated"
+        )
+        return {row.id: changed for row in call}
+    if can.lookup:
+        nothing = unknown("not_found", "the provider knows nothing of it yet, which is no proof")
+        return {row.id: _looked_up(provider, row) or nothing for row in call}
+    silent = unknown(
+        "no_answer", "whoever called the provider went silent, and it can be asked neither again nor back"
+    )
+    return {row.id: silent for row in call}
+
+
+def _looked_up(provider: Provider, row: sa.Row[Any]) -> Outcome | None:
+    try:
+        return provider.lookup(_message(row), row.batch_key or row.provider_key)
+    except LookupFailed as error:
+        return unknown("lookup_failed", str(error))
+
+
+def _message(row: sa.Row[Any]) -> Message:
+    content = contents.Content(
+        row.content_id, row.channel, row.subject, row.body, row.sender, row.unsubscribe_base
+    )
+    return contents.rendered(content, str(row.id), row.address, row.variables)
+
+
+def _record(
+    worker: Worker,
+    tenant_id: UUID,
+    outcomes: Mapping[UUID, Outcome],
+    jobs: Mapping[UUID, tuple[UUID, UUID]],
+    provider: Provider,
+    note: str,
+) -> Counter[str]:
+    done: Counter[str] = Counter()
+    for (job_id, run_id), part in groupby(
+        sorted(outcomes, key=lambda each: jobs[each]), key=jobs.__getitem__
+    ):
+        with worker.engine.begin() as connection:
+            tenancy.service(connection, tenant_id)
+            connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": run_id})
+            now = _now(connection)
+            done += settle.record(
+                connection, tenant_id, job_id, {each: outcomes[each] for each in part}, actor=worker.name, at=now,
+                note=note, may_retry=_is_open(connection, tenant_id, job_id),
+                next_lookup_at=now + timedelta(minutes=1) if provider.capabilities.lookup else None,
+            )  # fmt: skip
+            rollup.roll_up(connection, tenant_id, run_id, now, actor=worker.name)
+    return done
+
+
+def _is_open(connection: sa.Connection, tenant_id: UUID, job_id: UUID) -> bool:
+    """Whether a job goes on, so that an item may wait in it for another attempt."""
+    return connection.execute(_delivery("is_open"), {"tenant_id": tenant_id, "job_id": job_id}).scalar_one()
+
+
+def _now(connection: sa.Connection) -> datetime:
+    return connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+
+
+def _delivery(name: str) -> sa.TextClause:
+    return statements("delivery")[name]
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("delivery_reconcile")[name]
