@@ -10,6 +10,7 @@ import typer
 from dagster_project.cli import (
     actions,
     bench,
+    campaign,
     certify,
     db,
     decide,
@@ -37,6 +38,7 @@ app.command()(load.loads)
 app.command()(load.rejected)
 app.add_typer(decide.app, name="decide")
 app.add_typer(actions.app, name="actions")
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(bench.app, name="bench")
 app.add_typer(certify.app, name="certify")
 app.add_typer(db.app, name="db")

@@ -19,6 +19,9 @@ def everything(context: typer.Context) -> None:
         metrics()
         decisions()
         dispatch()
+        delivery()
+        claims()
+        faults()
 
 
 @app.command()
@@ -77,3 +80,38 @@ def dispatch(
     from bench.dispatch import measure
 
     ui.emit([measure(changes)], as_json, title="Dispatch")
+
+
+@app.command()
+def delivery(
+    messages: Annotated[int, typer.Option(help="Messages a round.")] = 3000,
+    times: Annotated[int, typer.Option(help="Rounds of each system and batch.")] = 5,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 5: messages a second with everything that keeps them single, in turns with PgQueuer and Procrastinate."""
+    from dataclasses import asdict
+
+    from bench.delivery import ratios, rounds
+
+    found = list(rounds(messages, times))
+    if as_json:
+        ui.emit({"rounds": [asdict(each) for each in found], "ratios": ratios(found)}, as_json)
+        return
+    ui.emit(found, as_json, title="Messages a second")
+    ui.emit(ratios(found), as_json, title="Least / median / most, and the ratio of medians")
+
+
+@app.command()
+def claims(as_json: ui.Json = False) -> None:
+    """Workload 6: claiming from ten thousand and from a million queued items, and beside an old snapshot."""
+    from bench.delivery import claims as measured
+
+    ui.emit(list(measured()), as_json, title="Claiming four jobs")
+
+
+@app.command()
+def faults(as_json: ui.Json = False) -> None:
+    """Workload 7: a killed and a sleeping worker, on ours, PgQueuer and Procrastinate; about six minutes."""
+    from bench.faults import table
+
+    ui.emit(list(table()), as_json, title="600 jobs of 100 ms, two workers")

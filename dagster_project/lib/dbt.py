@@ -175,11 +175,11 @@ def invoke(dbt: DbtCliResource, arguments: Sequence[str], log: Callable[[str], N
 
 
 def nodes_under(*folders: str) -> list[Mapping[str, Any]]:
-    """The models of these folders of dbt/models."""
+    """The models of these folders of dbt/models that a night computes; those of deliveries read no window."""
     return [
         node
         for node in manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["fqn"][1] in folders
+        if node["resource_type"] == "model" and node["fqn"][1] in folders and node["fqn"][2] != "delivery"
     ]
 
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.delivery import keys
 from kernel.delivery.providers.base import Message
+from kernel.delivery.providers.content import is_html
 from kernel.errors import RefusedError
 from models.delivery import approvals, contents, provider_accounts
 from models.spine import spine_campaigns
@@ -73,7 +74,9 @@ def write(
     stored = contents.insert().values(
         tenant_id=tenant_id, workspace_id=found.workspace_id, campaign_id=campaign_id, channel=found.channel,
         step=step, version=version, account_id=found.id, subject=subject, body=body,
-        content_hash=content_hash(found.channel, found.id, subject, body), created_by=author,
+        content_hash=content_hash(
+            found.channel, found.id, found.sender, found.config.get("unsubscribe_base"), subject, body
+        ), created_by=author,
     )  # fmt: skip
     return connection.execute(stored.returning(contents.c.id)).scalar_one()
 
@@ -109,9 +112,11 @@ def approve(
     return until
 
 
-def content_hash(channel: str, account_id: UUID, subject: str, body: str) -> str:
-    """What an approval binds to: everything a recipient sees."""
-    return keys.digest(channel, str(account_id), subject, body)
+def content_hash(
+    channel: str, account_id: UUID, sender: str | None, unsubscribe_base: str | None, subject: str, body: str
+) -> str:
+    """What an approval binds to: everything a recipient sees. A launch works it out anew from the account of then."""
+    return keys.digest(channel, str(account_id), sender or "", unsubscribe_base or "", subject, body)
 
 
 def rendered(content: Content, reference: str, address: str, variables: Mapping[str, str]) -> Message:
@@ -122,14 +127,13 @@ def rendered(content: Content, reference: str, address: str, variables: Mapping[
         link = f"{content.unsubscribe_base}?r={quote(reference)}"
         given["unsubscribe_url"] = link
         headers = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-    is_html = content.channel == "email" and content.body.lstrip().startswith("<")
     return Message(
         reference=reference,
         channel=content.channel,
         sender=content.sender,
         address=address,
         subject=" ".join(_filled(content.subject, given, escape=False).split()),
-        body=_filled(content.body, given, escape=is_html),
+        body=_filled(content.body, given, escape=content.channel == "email" and is_html(content.body)),
         headers=headers,
     )
 

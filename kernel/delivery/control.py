@@ -65,7 +65,7 @@ def retry(
     actor: str,
     at: datetime,
     request_id: str | None = None,
-    chunk_size: int = 100,
+    chunk_size: int = 500,
 ) -> Retried:
     """A new run of the same lineage for the items that failed and may end otherwise; nobody else is touched.
 

@@ -140,7 +140,7 @@ def launch(
     scheduled_for: datetime | None = None,
     time_zone: str = "UTC",
     expires_at: datetime | None = None,
-    chunk_size: int = 100,
+    chunk_size: int = 500,
 ) -> Launched:
     """Queues the campaign's newest approved content for its audience of this moment, all in this transaction.
 
@@ -152,7 +152,8 @@ def launch(
     if checked["content_id"] is not None:
         given = {"tenant_id": tenant_id, "campaign_id": campaign_id, "content_id": checked["content_id"]}
         if wrong := problems(connection.execute(_sql("launched_with"), given).one()):
-            raise RefusedError("; ".join(wrong))
+            wrong += [each["message"] for each in checked["requirements"] if not each["pass"]]
+            raise RefusedError(f"not launched: {'; '.join(wrong)}")
     options = {
         "request_id": request_id or str(uuid4()), "channel": channel, "step": step, "content_hash": content_hash,
         "occurrence": occurrence, "scheduled_for": scheduled_for, "time_zone": time_zone, "expires_at": expires_at,

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, contents, rollup, settle
+from kernel.delivery import audit, contents, fence, rollup, settle
 from kernel.delivery.providers.base import LookupFailed, Message, Outcome, Provider, unknown
 from kernel.delivery.send import Worker
 from kernel.errors import RefusedError
@@ -58,21 +58,27 @@ def settle_stalled(worker: Worker, tenant_id: UUID | None = None) -> Counter[str
     """
     with worker.engine.begin() as connection:
         tenancy.service(connection)
-        given = {"seconds": 120, "most": _MOST, "tenant_id": tenant_id}
+        given = {"seconds": worker.takeover.total_seconds(), "most": _MOST, "tenant_id": tenant_id}
         late = connection.execute(_sql("stalled"), given).all()
     done: Counter[str] = Counter()
     for (of, account_id), rows in _by_account(late).items():
-        provider, calls = _calls(worker, of, account_id, rows)
-        mine = {row.id for row in rows}
-        outcomes: dict[UUID, Outcome] = {}
-        for call in calls:
-            found = _asked(provider, call)
-            outcomes |= {
-                row.id: found[row.id] for row in call if row.id in mine or row.state == "dispatching"
-            }
-        jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
-        done += _record(worker, of, outcomes, jobs, provider, "stalled")
+        try:
+            if not _is_fenced(worker, of):
+                done += _settled(worker, of, account_id, rows)
+        except Exception:
+            _log.exception("stalled attempts of account %s of tenant %s", account_id, of)
     return done
+
+
+def _settled(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any]) -> Counter[str]:
+    provider, calls = _calls(worker, tenant_id, account_id, rows)
+    mine = {row.id for row in rows}
+    outcomes: dict[UUID, Outcome] = {}
+    for call in calls:
+        found = _asked(provider, call)
+        outcomes |= {row.id: found[row.id] for row in call if row.id in mine or row.state == "dispatching"}
+    jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
+    return _record(worker, tenant_id, outcomes, jobs, provider, "stalled")
 
 
 def look_up_cases(worker: Worker) -> Counter[str]:
@@ -182,7 +188,6 @@ def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: 
                 event.job_id,
                 {event.attempt_id: outcome},
                 actor=actor,
-                at=at,
                 note=note,
             )
             rollup.roll_up(connection, tenant_id, event.run_id, at, actor=actor)
@@ -197,6 +202,16 @@ def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: 
                 channel=event.channel,
             )  # fmt: skip
     return len(matched)
+
+
+def _is_fenced(worker: Worker, tenant_id: UUID) -> bool:
+    """Whether the database was put back: then what is stalled are cases by now, and no call is repeated."""
+    with worker.engine.begin() as connection:
+        tenancy.service(connection, tenant_id)
+        if not fence.is_due(connection, tenant_id):
+            return False
+        fence.close(connection, tenant_id, actor=worker.name)
+        return True
 
 
 def _by_account(rows: Any) -> dict[tuple[UUID, UUID], list[Any]]:
@@ -228,7 +243,7 @@ def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
     if can.key_window is not None and first.now - first.started_at < can.key_window - _LATEST:
         if all(contents.request_hash(m) == row.request_hash for m, row in zip(messages, call, strict=True)):
             outcomes = provider.send(messages, first.batch_key or first.provider_key)
-            return {row.id: outcome for row, outcome in zip(call, outcomes, strict=True)}
+            return {row.id: _of_replay(outcome) for row, outcome in zip(call, outcomes, strict=True)}
         changed = unknown(
             "changed_since", "the message would not be the same any more: the call is not repeated"
         )
@@ -240,6 +255,16 @@ def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
         "no_answer", "whoever called the provider went silent, and it can be asked neither again nor back"
     )
     return {row.id: silent for row in call}
+
+
+def _of_replay(outcome: Outcome) -> Outcome:
+    """A repeated call that is refused says nothing of the first one, which may have been taken."""
+    if outcome.state != "rejected":
+        return outcome
+    return unknown(
+        "replay_refused",
+        f"the call was repeated, and that was refused: {outcome.error or outcome.error_code}",
+    )
 
 
 def _looked_up(provider: Provider, row: sa.Row[Any]) -> Outcome | None:
@@ -273,17 +298,12 @@ def _record(
             connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": run_id})
             now = _now(connection)
             done += settle.record(
-                connection, tenant_id, job_id, {each: outcomes[each] for each in part}, actor=worker.name, at=now,
-                note=note, may_retry=_is_open(connection, tenant_id, job_id),
-                next_lookup_at=now + timedelta(minutes=1) if provider.capabilities.lookup else None,
+                connection, tenant_id, job_id, {each: outcomes[each] for each in part}, actor=worker.name,
+                note=note,
+                is_looked_up=provider.capabilities.lookup,
             )  # fmt: skip
             rollup.roll_up(connection, tenant_id, run_id, now, actor=worker.name)
     return done
-
-
-def _is_open(connection: sa.Connection, tenant_id: UUID, job_id: UUID) -> bool:
-    """Whether a job goes on, so that an item may wait in it for another attempt."""
-    return connection.execute(_delivery("is_open"), {"tenant_id": tenant_id, "job_id": job_id}).scalar_one()
 
 
 def _now(connection: sa.Connection) -> datetime:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel import tenancy
 from kernel.delivery import audit
 from kernel.delivery.providers.base import Outcome
+from models import rls
 from models.statements import statements
 
+FIRST_LOOKUP = timedelta(minutes=1)  # after an outcome was found unknown
 _KEPT_CHARACTERS = 500  # of what a provider said
 
 
@@ -25,8 +26,12 @@ def by_key(connection: sa.Connection, tenant_id: UUID) -> None:
     A wave touches a hundred rows of tables that grow by millions between two analyses: what the planner knows of them
     is always old, and it would read them whole.
     """
-    tenancy.service(connection, tenant_id)
-    connection.execute(_sql("by_key"))
+    connection.execute(_sql("by_key"), {"role": rls.SERVICE, "tenant_id": str(tenant_id)})
+
+
+def array(values: Iterable[object]) -> str:
+    """A PostgreSQL array of ids, hashes, numbers or our own words, which need no quotes: a tenth of a driver's time."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 def record(
@@ -36,17 +41,16 @@ def record(
     outcomes: Mapping[UUID, Outcome],
     *,
     actor: str,
-    at: datetime,
-    may_retry: bool = True,
-    next_lookup_at: datetime | None = None,
+    is_looked_up: bool = False,
     note: str | None = None,
 ) -> Counter[str]:
     """Settles attempts of one job that have no outcome yet; how many items took which status.
 
     An attempt that was settled before is left alone: the first fact stands. An unknown outcome opens a case, and one
-    that becomes known closes it. The caller is pinned to the tenant; the job is locked here, for its audit chain.
+    that becomes known closes it. An item waits for another attempt only while its job goes on. The caller is pinned to the tenant; the job is locked here, for its audit chain.
     """
-    connection.execute(_sql("lock_job"), {"tenant_id": tenant_id, "job_id": job_id})
+    job = connection.execute(_sql("lock_job"), {"tenant_id": tenant_id, "job_id": job_id}).one()
+    at = job.now
     of = {"tenant_id": tenant_id, "now": at}
     settled = connection.execute(_sql("settle_attempts"), of | _columns("attempt_ids", outcomes)).all()
     if not settled:
@@ -54,17 +58,18 @@ def record(
     attempt_of = {row.item_id: row for row in settled}
     became = {item_id: outcomes[row.id] for item_id, row in attempt_of.items()}
     items = connection.execute(
-        _sql("settle_items"), of | {"may_retry": may_retry} | _columns("item_ids", became)
+        _sql("settle_items"), of | {"may_retry": job.is_open} | _columns("item_ids", became)
     ).all()
     known = [item for item in items if became[item.id].state != "unknown"]
     if known:
         metered = {
-            "attempt_ids": [attempt_of[item.id].id for item in known],
-            "meters": [item.channel for item in known],
-            "kinds": ["commit" if became[item.id].state == "accepted" else "release" for item in known],
+            "attempt_ids": array(attempt_of[item.id].id for item in known),
+            "meters": array(item.channel for item in known),
+            "kinds": array("commit" if became[item.id].state == "accepted" else "release" for item in known),
         }
         connection.execute(_sql("meter"), of | metered)
-    _keep_cases(connection, of, attempt_of, became, actor, note, next_lookup_at)
+    first_lookup = at + FIRST_LOOKUP if is_looked_up else None
+    _keep_cases(connection, of, attempt_of, became, actor, note, first_lookup)
     freed = Counter(
         (item.workspace_id, item.channel, attempt_of[item.id].started_at)
         for item in items
@@ -111,10 +116,10 @@ def _keep_cases(
 def _columns(key: str, outcomes: Mapping[UUID, Outcome]) -> dict[str, Any]:
     given = outcomes.values()
     return {
-        key: list(outcomes),
-        "states": [outcome.state for outcome in given],
+        key: array(outcomes),
+        "states": array(outcome.state for outcome in given),
         "message_ids": [outcome.message_id for outcome in given],
-        "retryables": [outcome.state == "rejected" and outcome.is_retryable for outcome in given],
+        "retryables": array(outcome.state == "rejected" and outcome.is_retryable for outcome in given),
         "http_statuses": [outcome.http_status for outcome in given],
         "codes": [outcome.error_code for outcome in given],
         "errors": [_kept(outcome.error or outcome.error_code) for outcome in given],

@@ -119,12 +119,13 @@ def suppress(
         _expect_channel(channel)
     tenancy.service(connection, tenant_id)
     rows = [
-        {"tenant_id": tenant_id, "channel": channel, "address": normal(address), "reason": reason, "source": source}
-        for address in addresses
+        {"tenant_id": tenant_id, "channel": channel, "address": address, "reason": reason, "source": source}
+        for address in sorted({normal(address) for address in addresses})
     ]  # fmt: skip
     if not rows:
         return 0
-    return connection.execute(pg.insert(suppressions).values(rows).on_conflict_do_nothing()).rowcount
+    stored = pg.insert(suppressions).on_conflict_do_nothing().returning(suppressions.c.address)
+    return len(connection.execute(stored, rows).all())
 
 
 def consent(
@@ -144,17 +145,18 @@ def consent(
     tenancy.service(connection, tenant_id)
     rows = [
         {
-            "tenant_id": tenant_id, "channel": channel, "address": normal(address), "basis": basis, "source": source,
+            "tenant_id": tenant_id, "channel": channel, "address": address, "basis": basis, "source": source,
             "recorded_at": at,
         }
-        for address in addresses
+        for address in sorted({normal(address) for address in addresses})
     ]  # fmt: skip
     if not rows:
         return 0
-    stored = pg.insert(consents).values(rows)
+    stored = pg.insert(consents)
     said = {name: stored.excluded[name] for name in ("basis", "source", "recorded_at")}
     keys = ["tenant_id", "channel", "address"]
-    return connection.execute(stored.on_conflict_do_update(index_elements=keys, set_=said)).rowcount
+    connection.execute(stored.on_conflict_do_update(index_elements=keys, set_=said), rows)
+    return len(rows)
 
 
 def normal(address: str) -> str:
@@ -162,7 +164,7 @@ def normal(address: str) -> str:
     text = address.strip()
     if "@" in text:
         return text.lower()
-    digits = "".join(character for character in text if character not in " ().-\t")
+    digits = "".join(character for character in text if character not in "().-" and not character.isspace())
     return f"+{digits[2:]}" if digits.startswith("00") else digits
 
 

@@ -15,7 +15,7 @@ select jobs.run_id, jobs.workspace_id, jobs.lease_expires_at, clock_timestamp() 
     runs.account_id, accounts.name as account, accounts.provider, accounts.stopped_at, accounts.stop_reason,
     tenants.status <> 'suspended' as is_active, policies.hourly_cap, policies.daily_cap, policies.person_cap,
     policies.person_cap_days, policies.quiet_from, policies.quiet_until, policies.time_zone,
-    contents.subject, contents.body, accounts.sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
+    contents.subject, contents.body, coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
 from job
 inner join delivery.job_queue as jobs on jobs.tenant_id = job.tenant_id and jobs.id = job.id
 inner join delivery.campaign_runs as runs on runs.tenant_id = jobs.tenant_id and runs.id = jobs.run_id
@@ -24,7 +24,8 @@ inner join delivery.contents on contents.tenant_id = runs.tenant_id and contents
 inner join spine.tenants on tenants.id = jobs.tenant_id
 left join delivery.channel_policies as policies on policies.tenant_id = jobs.tenant_id
     and policies.workspace_id = jobs.workspace_id and policies.channel = runs.channel
-where jobs.status = 'locked' and jobs.lease_token = :token
+-- The case keeps the planner from the index of leased jobs, which is full of leases that ended.
+where case jobs.status when 'locked' then true else false end and jobs.lease_token = :token
     and jobs.lease_expires_at > clock_timestamp()
 for no key update of jobs
 
@@ -125,9 +126,11 @@ set state = given.state, finished_at = case when given.state = 'unknown' then nu
     http_status = given.http_status, error_code = given.code, error = given.error, is_retryable = given.is_retryable,
     provider_message_id = given.message_id, response = given.response
 from given
+inner join delivery.attempts as before on before.tenant_id = given.tenant_id and before.id = given.id
 where attempts.tenant_id = given.tenant_id and attempts.id = given.id
     and case attempts.state when 'dispatching' then true when 'unknown' then given.state <> 'unknown' else false end
-returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state, attempts.replays > 0 as may_have_case
+returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state,
+    attempts.replays > 0 or before.state = 'unknown' as may_have_case
 
 -- settle_items --
 with given as materialized (
@@ -259,7 +262,9 @@ where (tenant_id, id) in (
 returning tenant_id, id, run_id, status
 
 -- lock_job --
-select id from delivery.job_queue where tenant_id = :tenant_id and id = :job_id for no key update
+select clock_timestamp() as now, status in ('queued', 'locked') as is_open
+from delivery.job_queue where tenant_id = :tenant_id and id = :job_id
+for no key update
 
 -- account --
 select * from delivery.provider_accounts where tenant_id = :tenant_id and id = :account_id
@@ -296,8 +301,6 @@ cross join lateral delivery.audience(contents.tenant_id, contents.campaign_id, c
 where contents.tenant_id = :tenant_id and contents.id = cast(:content_id as uuid) and audience.excluded_because is null
 limit :count
 
--- is_open --
-select status in ('queued', 'locked') from delivery.job_queue where tenant_id = :tenant_id and id = :job_id
-
 -- by_key --
-select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+select set_config('role', :role, true), set_config('app.tenant_id', :tenant_id, true), set_config('enable_seqscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)

@@ -18,7 +18,7 @@ select attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, attemp
     attempts.request_hash, attempts.batch_id, batches.provider_key as batch_key,
     coalesce(array_position(batches.attempt_ids, attempts.id), 1) as place,
     items.address, items.channel, recipients.variables, contents.id as content_id, contents.subject, contents.body,
-    accounts.sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base, clock_timestamp() as now
+    coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base, clock_timestamp() as now
 from delivery.attempts
 inner join delivery.channel_outbox as items on items.tenant_id = attempts.tenant_id and items.id = attempts.item_id
 inner join delivery.run_recipients as recipients on recipients.tenant_id = items.tenant_id
@@ -53,17 +53,6 @@ from delivery.reconciliation_cases as cases
 inner join delivery.channel_outbox as items on items.tenant_id = cases.tenant_id and items.id = cases.item_id
 where cases.tenant_id = :tenant_id and cases.id = :id
 for no key update of cases
-
--- cases --
-select cases.id, cases.opened_at, cases.due_at, cases.reason, cases.evidence, cases.assigned_to, cases.resolution, cases.resolved_by,
-    cases.resolved_at, cases.note, cases.run_id, cases.item_id, cases.attempt_id, items.address, items.channel, items.provider,
-    campaigns.name as campaign
-from delivery.reconciliation_cases as cases
-inner join delivery.channel_outbox as items on items.tenant_id = cases.tenant_id and items.id = cases.item_id
-inner join delivery.campaign_runs as runs on runs.tenant_id = cases.tenant_id and runs.id = cases.run_id
-inner join spine.spine_campaigns as campaigns on campaigns.tenant_id = runs.tenant_id and campaigns.id = runs.campaign_id
-where cases.tenant_id = :tenant_id and (:all or cases.resolution is null)
-order by cases.due_at, cases.id
 
 -- resolve_item --
 -- By a person: the attempt, where there is one, takes the outcome; the item its status.

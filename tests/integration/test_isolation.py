@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.warehouse import snapshots
-from models import actions, decisions, ops, rls, spine  # noqa: F401 - imported to register the tables
+from models import actions, decisions, delivery, ops, rls, spine  # noqa: F401 - imported to register the tables
 from models.base import metadata
 from tests.fakes.policies import not_by_login
 
 A, B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
-SCHEMAS = ("spine", "ops", "analytics")
+SCHEMAS = ("spine", "ops", "analytics", "delivery")
 
 _SAMPLES = {
     sa.Uuid: lambda: uuid.uuid4(),
@@ -42,6 +42,13 @@ _PARTICULAR = {
     "trigger_type": "scheduled",
     "kind": "apply",
     "moment": "before",
+    "basis": "consent",
+    "span": "hour",
+    "job_type": "email_send_batch",
+    "provider": "memory",
+    "attempt_ids": [],
+    "delivery.suppressions.reason": "opt_out",
+    "delivery.usage_entries.kind": "reserve",
 }
 
 
@@ -78,10 +85,15 @@ def _insert(connection: sa.Connection, table: sa.Table, tenant: uuid.UUID, ids: 
         optional = column.nullable or column.server_default is not None
         if column.name == "tenant_id":
             values["tenant_id"] = tenant
-        elif column.name in _PARTICULAR and not optional:
-            values[column.name] = _PARTICULAR[column.name]
+        elif not optional and (
+            particular := {f"{table.fullname}.{column.name}", column.name} & set(_PARTICULAR)
+        ):
+            values[column.name] = _PARTICULAR[max(particular, key=len)]
         elif not optional:
             values[column.name] = _sample(column)
+    ids.setdefault((table.fullname, tenant), uuid.uuid4())
+    if any(constraint.referred_table is table for constraint in table.foreign_key_constraints):
+        values["id"] = ids[table.fullname, tenant]
     for constraint in table.foreign_key_constraints:
         target = constraint.referred_table.fullname
         for local, remote in zip(constraint.columns, constraint.elements, strict=True):
@@ -118,6 +130,10 @@ _APPEND_ONLY = (
     "spine.decision_weights",
     "ops.row_history",
     "ops.incidents",
+    "delivery.approvals",
+    "delivery.audit_events",
+    "delivery.contents",
+    "delivery.usage_entries",
 )
 TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.fullname)
 
@@ -150,7 +166,11 @@ def test_every_tenant_table_has_the_tenant_first_in_its_keys(populated: sa.Engin
 
 def test_every_table_in_the_database_is_one_the_code_knows(populated: sa.Engine) -> None:
     inspector = sa.inspect(populated)
-    found = {f"{schema}.{name}" for schema in ("spine", "ops") for name in inspector.get_table_names(schema)}
+    found = {
+        f"{schema}.{name}"
+        for schema in ("spine", "ops", "delivery")
+        for name in inspector.get_table_names(schema)
+    }
     assert found == {table.fullname for table in metadata.sorted_tables}
 
 
@@ -250,7 +270,7 @@ def test_a_pinned_service_cannot_insert_for_another_tenant(populated: sa.Engine,
 
 @pytest.mark.parametrize("table", _APPEND_ONLY)
 @pytest.mark.parametrize(
-    "statement", ["delete from {}", "update {} set tenant_id = tenant_id", "truncate {}"]
+    "statement", ["delete from {}", "update {} set tenant_id = tenant_id", "truncate {} cascade"]
 )
 def test_append_only_tables_refuse_change_even_from_their_owner(
     populated: sa.Engine, table: str, statement: str
@@ -279,3 +299,35 @@ def test_a_reference_cannot_cross_tenants(populated: sa.Engine) -> None:
             ),
             {"a": A, "b": B},
         )
+
+
+@pytest.mark.parametrize("role", [rls.MEMBER, rls.ANALYST])
+@pytest.mark.parametrize("name", ["campaign_runs", "job_queue", "channel_outbox", "attempts", "contents"])
+def test_nobody_but_the_service_puts_anything_into_the_queue(
+    populated: sa.Engine, role: str, name: str
+) -> None:
+    table = metadata.tables[f"delivery.{name}"]
+    with populated.connect() as connection:
+        row = connection.execute(sa.select(table).where(table.c.tenant_id == A)).one()._mapping
+    copied = {key: value for key, value in row.items() if value is not None} | {"id": uuid.uuid4()}
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), populated.begin() as connection:
+        _as_role(connection, role, A)
+        connection.execute(table.insert().values(copied))
+
+
+@pytest.mark.parametrize("role", [rls.MEMBER, rls.ANALYST])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "delivery.deploy_campaign(gen_random_uuid())",
+        "delivery.claim_queued_jobs('me', 1)",
+        "delivery.complete_job(gen_random_uuid(), true)",
+        "delivery.check_campaign_launch_prerequisites(gen_random_uuid(), gen_random_uuid())",
+    ],
+)
+def test_nobody_but_the_service_launches_claims_or_completes(
+    populated: sa.Engine, role: str, call: str
+) -> None:
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), populated.begin() as connection:
+        _as_role(connection, role, A)
+        connection.exec_driver_sql(f"select {call}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from models import migrate
+from kernel.delivery import keys, setup
+from models import delivery, migrate
 
 
 def test_migrating_twice_changes_nothing(database_url: str) -> None:
@@ -27,3 +31,108 @@ def test_the_thirteen_frozen_tables_keep_their_names(engine: sa.Engine) -> None:
     }  # fmt: skip
     # The thirteenth, metric_snapshots_daily, is built by dbt.
     assert frozen <= set(inspector.get_table_names("spine"))
+
+
+# Delivery ----------------------------------------------------------------------------------------------------------
+
+FROZEN_COLUMNS = {
+    "campaign_runs": "id campaign_id tenant_id workspace_id status channel run_config started_at completed_at error_message",
+    "job_queue": "id run_id tenant_id workspace_id job_type status attempts locked_at locked_by last_error",
+    "channel_outbox": "id run_id job_id tenant_id workspace_id channel provider status idempotency_key provider_message_id"
+    " provider_response skipped skip_reason error",
+}  # fmt: skip
+FROZEN_CALLS = (
+    "delivery.deploy_campaign(gen_random_uuid())",
+    "delivery.claim_queued_jobs('nobody', 1)",
+    "delivery.check_campaign_launch_prerequisites(gen_random_uuid(), gen_random_uuid())",
+)
+FROZEN_CONSTRAINTS = {
+    "channel_outbox_idempotency_key": "UNIQUE (tenant_id, workspace_id, idempotency_key)",
+    "channel_outbox_status_check": "CHECK",
+    "channel_outbox_skipped_status_check": "CHECK ((skipped = (status = 'skipped'::text)))",
+}
+# Every list of words that code and database share; a word that only one of them knows is found here.
+WORDS = {
+    ("campaign_runs", "status"): delivery.RUN_STATUSES,
+    ("campaign_runs", "channel"): delivery.CHANNELS,
+    ("job_queue", "status"): delivery.JOB_STATUSES,
+    ("job_queue", "job_type"): tuple(delivery.JOB_TYPES.values()),
+    ("channel_outbox", "status"): delivery.ITEM_STATUSES,
+    ("channel_outbox", "provider"): delivery.PROVIDERS,
+    ("channel_outbox", "delivery_status"): delivery.DELIVERY_STATUSES,
+    ("attempts", "state"): delivery.ATTEMPT_STATES,
+    ("suppressions", "reason"): delivery.SUPPRESSIONS,
+    ("consents", "basis"): delivery.CONSENT_BASES,
+    ("reconciliation_cases", "resolution"): delivery.RESOLUTIONS,
+}
+
+
+@pytest.mark.parametrize("table", FROZEN_COLUMNS)
+def test_frozen_columns_of_delivery_keep_their_names(engine: sa.Engine, table: str) -> None:
+    columns = {column["name"] for column in sa.inspect(engine).get_columns(table, "delivery")}
+    assert set(FROZEN_COLUMNS[table].split()) - columns == set()
+
+
+def test_frozen_functions_of_delivery_take_their_frozen_arguments(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        for call in FROZEN_CALLS:
+            connection.exec_driver_sql(f"select {call}")
+        with pytest.raises(sa.exc.DBAPIError, match="has no job"):
+            connection.exec_driver_sql("select delivery.complete_job(gen_random_uuid(), true, null)")
+
+
+def test_frozen_constraints_of_delivery_keep_their_names_and_their_meaning(engine: sa.Engine) -> None:
+    query = sa.text(
+        "select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'delivery.channel_outbox'::regclass"
+    )
+    with engine.connect() as connection:
+        found = dict(connection.execute(query).tuples().all())
+    for name, meaning in FROZEN_CONSTRAINTS.items():
+        assert found.get(name, "absent").startswith(meaning)
+
+
+@pytest.mark.parametrize(("table", "column"), WORDS, ids=str)
+def test_code_and_database_know_the_same_words(engine: sa.Engine, table: str, column: str) -> None:
+    query = sa.text("select pg_get_constraintdef(oid) from pg_constraint where conname = :name")
+    with engine.connect() as connection:
+        told = connection.execute(query, {"name": f"{table}_{column}_check"}).scalar_one()
+    assert sorted(re.findall(r"'([^']+)'::text", told)) == sorted(WORDS[table, column])
+
+
+def test_at_most_one_attempt_of_an_item_has_no_outcome_by_index(engine: sa.Engine) -> None:
+    query = sa.text("select indexdef from pg_indexes where indexname = 'attempts_open_key'")
+    with engine.connect() as connection:
+        told = connection.execute(query).scalar_one()
+    assert told.startswith("CREATE UNIQUE INDEX")
+    assert sorted(re.findall(r"'([^']+)'::text", told)) == sorted(delivery.OPEN_ATTEMPT_STATES)
+
+
+FIELDS = (
+    ["a", "bc"],
+    ["ab", "c"],
+    ["abc"],
+    ["a", "", "bc"],
+    ["ä", "€", "😀"],
+    ["1:a", "b"],
+    ["x" * 5000],
+    [""],
+)
+
+
+@pytest.mark.parametrize("fields", FIELDS, ids=range(len(FIELDS)))
+def test_the_database_computes_keys_as_the_code_does(engine: sa.Engine, fields: list[str]) -> None:
+    with engine.connect() as connection:
+        query = sa.text("select delivery.item_key(variadic cast(:fields as text[]))")
+        assert connection.execute(query, {"fields": fields}).scalar_one() == keys.digest(*fields)
+
+
+ADDRESSES = (" Ann@Example.COM ", "+1 (555) 010-2030", "0044 20 7946 0000", "bob@x.co", "\tann@x.co\n")
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=repr)
+def test_the_database_writes_addresses_as_the_code_does(engine: sa.Engine, address: str) -> None:
+    channel = "email" if "@" in address else "sms"
+    with engine.connect() as connection:
+        query = sa.text("select delivery.normal_address(:channel, :address, :address)")
+        found = connection.execute(query, {"channel": channel, "address": address}).scalar_one()
+    assert found == setup.normal(address)

@@ -16,11 +16,13 @@ from kernel.actions import lifecycle
 from kernel.decisions import gates, triggers
 from kernel.decisions.contract import HTTP_STATUS
 from kernel.decisions.weights import DEFAULT_WEIGHTS
+from models import delivery
 from models.vocabulary import EXECUTION_STATUSES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 ACTIONS = ROOT / "docs/reference/actions.md"
+DELIVERY = ROOT / "docs/reference/delivery.md"
 DECISIONS = ROOT / "docs/reference/decisions.md"
 COMMANDS = ROOT / "docs/reference/cli.md"
 
@@ -117,7 +119,7 @@ def test_a_command_that_does_not_exist_is_found(shown: str, told: str):
     assert [wrong(call) for call in calls(shown)] == [told]
 
 
-@pytest.mark.parametrize("name", ["decide", "actions", "tenant", "certify"])
+@pytest.mark.parametrize("name", ["decide", "actions", "campaign", "tenant", "certify"])
 def test_the_reference_lists_every_command_of_a_group_with_its_options(name: str):
     rows = re.findall(
         rf"^\| `{name} ([a-z]+)[^`]*` \| [^|]* \| ([^|]*)\|", text(COMMANDS), flags=re.MULTILINE
@@ -144,6 +146,14 @@ def test_every_status_is_explained():
 def test_every_error_code_has_its_remedy():
     table = text(DECISIONS).split("| Code | Examples |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(HTTP_STATUS)
+
+
+@pytest.mark.parametrize("words", [
+    delivery.ITEM_STATUSES, delivery.RUN_STATUSES, delivery.JOB_STATUSES, delivery.DELIVERY_STATUSES,
+    delivery.SUPPRESSIONS, delivery.PROVIDERS,
+])  # fmt: skip
+def test_every_word_of_deliveries_is_explained(words: tuple[str, ...]):
+    assert set(words) - set(re.findall(r"`(\w+)`", text(DELIVERY))) == set()
 
 
 def test_every_family_that_has_a_prior_is_described():

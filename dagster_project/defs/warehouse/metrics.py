@@ -19,7 +19,7 @@ from kernel.warehouse.lock import serialized
 from kernel.warehouse.outcomes import TenantsFailedError
 
 _HEADLINES = ("pipeline_total", "mrr_total", "cac_blended", "payback_months", "gross_margin_pct")
-_BUILT = "path:models/intermediate path:models/marts"
+_BUILT = ("--select", "path:models/intermediate path:models/marts", "--exclude", "path:models/*/delivery")
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 SNAPSHOTS = dg.AssetKey(["analytics", "metric_snapshots_daily"])
 
@@ -99,7 +99,7 @@ def snapshots() -> dg.AssetsDefinition:
             window = _window(context, admitted.tenant_ids, holder)
             span = (window.first, window.last)
             with dbt.running(window), outcomes.recorded(engine(), context.run_id, span, admitted, _now):
-                results = dbt.invoke(dbt_cli, ["build", "--select", _BUILT], context.log.info)
+                results = dbt.invoke(dbt_cli, ["build", *_BUILT], context.log.info)
                 yield from _events(context, results)
                 _refuse_failures(results)
 

@@ -35,6 +35,8 @@ class Config(BaseModel):
     timeout_seconds: float = Field(30, gt=0, le=120, allow_inf_nan=False)
     # The environment variable with the secret of callbacks, where it is another one than that of calls.
     callback_secret_env: str | None = None
+    # Of the account, not of the provider: where a link to unsubscribe leads, without a query.
+    unsubscribe_base: str | None = Field(None, pattern=r"^https?://[^\s?#<>]+$")
 
     @property
     def timeout(self) -> timedelta:

@@ -41,11 +41,9 @@ class Record:
         self._count = 0
         for line in _lines(file):
             self._remember(line)
-        self._handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # What a kill left unfinished was never answered, and is no effect.
-        whole = file.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(self._handle, whole)
-        os.lseek(self._handle, whole, os.SEEK_SET)
+        os.ftruncate(self._handle, file.read_bytes().rfind(b"\n") + 1)
         self._lock = threading.Lock()
 
     def take(

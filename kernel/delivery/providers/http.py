@@ -42,6 +42,8 @@ class Caller:
         secrets: tuple[str, ...],
         clock: Callable[[], datetime],
     ) -> None:
+        # Some services turn away whoever does not say what it is.
+        headers = {"User-Agent": "revenue-os"} | dict(headers)
         self._client = Client(base_url, headers=headers, timeout_seconds=timeout.total_seconds())
         self._secrets, self._clock = secrets, clock
 

@@ -25,7 +25,7 @@ class Simulated(Resend):
     channels = CHANNELS
     needs_secret = False
     sender = None
-    capabilities = Resend.capabilities
+    capabilities = replace(Resend.capabilities, concurrency=4)
 
     def __init__(self, config: SimulatedConfig, **given: Any) -> None:
         path = f"{config.base_url.rstrip('/')}/{config.mode}/{config.account}"
@@ -36,7 +36,6 @@ class Simulated(Resend):
             key_window=self.capabilities.key_window if has_keys else None,
             lookup=has_lookup,
             wave=500 if has_keys or has_lookup else 10,
-            concurrency=4,
         )
 
     def refusal(self, message: Message) -> str | None:

@@ -82,7 +82,8 @@ class Smtp(Adapter):
             outcome = _judged(
                 0 if session.has_sent else error.smtp_code, error.smtp_error, session.has_sent, "", secrets
             )
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            # A ValueError comes of a challenge at log-in that is not base64.
             why = calls.told(str(error), secrets) or type(error).__name__
             outcome = (
                 unknown("no_answer", f"no answer after the text was sent: {why}")

@@ -22,8 +22,8 @@ _OF_A_COMPONENT = ("version", "sha256", "is_agreed")
 _KNOWN = Path(__file__).with_name("checks.txt")
 
 
-def of(report: Report) -> dict[str, Any]:
-    """Everything that was checked, with `sha256` over its canonical form without that field."""
+def of(report: Report, facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Everything that was checked, with `sha256` over its canonical form without that field. `facts` are kept as they are."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "started_at": report.started_at.isoformat(),
@@ -45,6 +45,8 @@ def of(report: Report) -> dict[str, Any]:
         ],
         "verdict": "passed" if report.passed else "failed",
     }
+    if facts is not None:
+        content["facts"] = facts
     return content | {"sha256": _digest(content)}
 
 
@@ -68,10 +70,10 @@ def verify(path: Path) -> dict[str, Any]:
         raise RefusedError(f"{path.name} is no evidence: it is not JSON ({error})") from None
 
 
-def differing(content: dict[str, Any]) -> list[str]:
-    """The ids of checks that the evidence lacks, that are not known, or that it has more than once."""
+def differing(content: dict[str, Any], known_ids: Path = _KNOWN) -> list[str]:
+    """The ids of checks that the evidence lacks, that are not in the file, or that it has more than once."""
     counted = Counter(check["id"] for check in content["checks"])
-    known = set(_KNOWN.read_text(encoding="utf-8").split())
+    known = set(known_ids.read_text(encoding="utf-8").split())
     return sorted({*(known ^ counted.keys()), *(id_ for id_, times in counted.items() if times > 1)})
 
 

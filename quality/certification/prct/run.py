@@ -124,7 +124,7 @@ def run(
             made += checks
             if on_scenario:
                 on_scenario(name, checks)
-    return Report(started_at, clock(), _components(root), tuple(made))
+    return Report(started_at, clock(), components(root), tuple(made))
 
 
 def _checked(engine: sa.Engine, name: str, scenario: Scenario) -> list[Check]:
@@ -133,14 +133,14 @@ def _checked(engine: sa.Engine, name: str, scenario: Scenario) -> list[Check]:
     try:
         scenario(world, checks)
     except (Exception, WorkerKilled) as error:
-        ended = _told(error)
+        ended = told(error)
     finally:
         world.leave()
     checks.equal("ends", "the scenario ran to its end", "at its end", ended)
     return checks.made
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """A sentence of our own, else the place; other messages may name paths of the machine."""
     if isinstance(error, RevenueOsError):
         return f"{type(error).__name__}: {error}"
@@ -148,7 +148,7 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__} ({Path(place.filename).name}:{place.lineno})"
 
 
-def _components(root: Path) -> tuple[Component, ...]:
+def components(root: Path) -> tuple[Component, ...]:
     return tuple(
         Component(state.component.name, state.version, state.digest, not state.is_changed)
         for state in freeze.states(root)

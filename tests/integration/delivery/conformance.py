@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import socketserver
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,15 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from kernel.delivery.providers import simulator
 from kernel.delivery.providers.base import Message, Outcome, Provider
 from kernel.delivery.providers.registry import PROVIDERS
 
 SECRET = "s3cret-of-the-account"
-TIMEOUT = 0.6
+TIMEOUT = 0.8  # of one call, in seconds
 
 HTTP_FAULTS = {
     "rate_limited": ("rejected", True),
@@ -68,7 +67,9 @@ class Bench:
 
 
 def message(reference: str, channel: str) -> Message:
-    address = f"{reference}@example.org" if channel == "email" else f"+1555{abs(hash(reference)) % 10**7:07}"
+    address = (
+        f"{reference}@example.org" if channel == "email" else f"+1555{crc32(reference.encode()) % 10**7:07}"
+    )
     sender = "Acme <news@acme.example>" if channel == "email" else "+15550000000"
     return Message(reference, channel, sender, address, "Hello", "How are you?")
 
@@ -150,12 +151,14 @@ def the_deadline_holds(bench: Bench) -> None:
             bench.fault(name)
             started = time.monotonic()
             send(bench, name.replace(" ", "-"), key=name)
-            assert time.monotonic() - started < TIMEOUT + 0.5, name
+            assert time.monotonic() - started < TIMEOUT + 1, name
 
 
 def no_secret_is_told(bench: Bench) -> None:
     told = [repr(bench.provider), str(vars(type(bench.provider)))]
     for name in [None, *bench.faults]:
+        if name in ("drip", "silent", "silent after text"):
+            continue  # they say nothing, and take their time for it
         if name:
             bench.fault(name)
         told += [repr(outcome) for outcome in send(bench, "r1", key=str(name))]
@@ -272,14 +275,18 @@ def memory(_folder: Path) -> Iterator[Bench]:
     yield Bench(provider, lambda: Counter(given.reference for _, given in provider.effects))
 
 
+def _anybody(*_: Any) -> AuthResult:
+    return AuthResult(success=True)
+
+
 class MailServer(Controller):
     """A real one on a free port, with log-in. `faults` are spent one a message; `kept` are the texts it took."""
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(self, hostname="127.0.0.1", port=0, auth_require_tls=False, **given)
+        given = {"authenticator": _anybody, "auth_require_tls": False} | given
+        super().__init__(self, hostname="127.0.0.1", port=0, **given)
         self.faults: list[str] = []
         self.kept: list[Any] = []
-        self.logins: list[tuple[bytes, bytes]] = []
         self.connections = 0
 
     def _trigger_server(self) -> None:
@@ -324,9 +331,7 @@ class MailServer(Controller):
 def smtp(_folder: Path, **given: Any) -> Iterator[Bench]:
     server = MailServer(**given)
     server.start()
-    config = {"host": "127.0.0.1", "port": server.port, "tls": "none"}
-    provider: Any = PROVIDERS["smtp"].Config.model_validate({"timeout_seconds": TIMEOUT} | config)
-    provider = PROVIDERS["smtp"](provider)
+    provider = made("smtp", {"host": "127.0.0.1", "port": server.port, "tls": "none"})
 
     def references() -> Counter[str]:
         found = [line for kept in server.kept for line in kept.content.splitlines()]
@@ -360,36 +365,3 @@ ADAPTERS: dict[str, Callable[[Path], Any]] = {
     "simulator": simulated,
     "memory": memory,
 }
-
-
-# Servers that answer byte by byte --------------------------------------------------------------------------------
-
-
-@contextmanager
-def answering(pieces: Callable[[bytes], Any]) -> Iterator[str]:
-    """The address of a server that answers each request with these pieces of bytes, and hangs up."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            request = self.request.recv(1 << 20)
-            try:
-                for piece in pieces(request):
-                    self.request.sendall(piece)
-            except OSError:
-                pass
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

@@ -82,7 +82,7 @@ def test_a_line_that_a_kill_left_unfinished_is_no_effect(tmp_path: Path):
     with simulator.serve(tmp_path) as server:
         client(server.url).send(mail("r1"), "key 1")
     with (tmp_path / effects.FILE).open("a") as file:
-        file.write('{"digest": "half')
+        file.write('{"digest": "half' + "f" * 1000)
     assert counted(tmp_path) == Counter(["r1"])
     with simulator.serve(tmp_path) as server:
         client(server.url).send(mail("r2"), "key 2")

@@ -260,3 +260,14 @@ def test_a_server_without_encryption_is_not_told_the_password():
         (outcome,) = client(port, SECRET, tls="starttls").send([MESSAGE], "key")
     assert (outcome.state, outcome.is_retryable, outcome.error_code) == ("rejected", True, "not_sent")
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "challenge", [b"334 a\r\n", b"334 \xff\r\n", b"334 " + b"A" * 9000 + b"\r\n"], ids=range(3)
+)
+def test_a_challenge_that_cannot_be_read_has_sent_nothing(challenge: bytes):
+    offer = b"250-hello\r\n250 AUTH CRAM-MD5\r\n"
+    with scripted(b"220 hi\r\n", offer, challenge, b"535 no\r\n") as (port, _):
+        (outcome,) = client(port, SECRET).send([MESSAGE], "key")
+    assert outcome.state == "rejected"
+    assert SECRET not in repr(outcome)

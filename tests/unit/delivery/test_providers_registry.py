@@ -97,6 +97,8 @@ def test_a_complete_account_becomes_its_provider(name: str):
         (account("resend", config={"colour": "red"}), ["config.colour"]),
         (account("resend", config={"timeout_seconds": 0}), ["timeout_seconds"]),
         (account("resend", config={"timeout_seconds": float("nan")}), ["timeout_seconds"]),
+        (account("memory", config={"unsubscribe_base": "https://acme.example/u"}), []),
+        (account("memory", config={"unsubscribe_base": "https://acme.example/u>,<x"}), ["unsubscribe_base"]),
         (account("twilio", config={"account_sid": "AC/../x"}), ["account_sid"]),
         (account("twilio", config={"callback_url": "https://x/c?y=1"}), ["callback_url"]),
         (account("webhook", config={"url": "file:///etc"}), ["url"]),
@@ -120,7 +122,9 @@ def test_what_an_account_lacks_is_named(given: Account, found: list[str]):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_account_made_into_a_provider_shows_no_secret(name: str):
     made = registry.make(account(name, config={"callback_secret_env": "HOOK"}), ENVIRON)
-    assert not any(secret in f"{made!r}{made.capabilities!r}{made!s}" for secret in (ENVIRON["KEY"], ENVIRON["HOOK"]))
+    assert not any(
+        secret in f"{made!r}{made.capabilities!r}{made!s}" for secret in (ENVIRON["KEY"], ENVIRON["HOOK"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,254 @@
+"""How `revenue-os campaign` tells runs, people and cases on a terminal. With --json everything is told as it is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dagster_project.cli import ui
+
+if TYPE_CHECKING:
+    from kernel.delivery import views
+    from kernel.delivery.launch import Preview
+
+SHORTEST = 8
+
+
+def at(instant: datetime | None) -> str | None:
+    return f"{instant:%Y-%m-%d %H:%M}" if instant else None
+
+
+def short(value: Any) -> str:
+    return str(value)[:SHORTEST]
+
+
+def campaign(row: views.Campaign) -> dict[str, Any]:
+    return {
+        "id": short(row.id),
+        "campaign": row.name,
+        "status": row.status,
+        "content for": row.channels,
+        "runs": row.runs,
+        "last run": at(row.last_run_at),
+    }
+
+
+def account(row: views.Account) -> dict[str, Any]:
+    stopped = f"stopped: {row.stop_reason}" if row.stopped_at else None
+    return {
+        "account": row.name,
+        "channel": row.channel,
+        "provider": row.provider,
+        "sender": row.sender,
+        "state": stopped or ("connected" if row.is_connected else "not connected"),
+    }
+
+
+def status(run: views.Run) -> str:
+    if run.cancel_requested_at and run.status not in ("cancelled", "partial", "completed", "failed"):
+        return f"{run.status}, being cancelled"
+    return run.status
+
+
+def listed(run: views.Run) -> dict[str, Any]:
+    return {
+        "run": short(run.id),
+        "campaign": f"{run.campaign}, {run.channel}" + (" (retry)" if run.retry_of_run_id else ""),
+        "status": status(run),
+        "intended": run.intended,
+        "accepted": run.counts.accepted,
+        "open": run.counts.open,
+        "unknown": run.counts.unknown,
+        "launched": at(run.created_at),
+    }
+
+
+def head(run: views.Run) -> dict[str, Any]:
+    """What is known of the run, without what there is not."""
+    told = {
+        "run": run.id,
+        "campaign": f"{run.campaign}, step {run.step}, {run.occurrence}",
+        "status": status(run),
+        "because": run.error_message,
+        "channel": f"{run.channel} through {run.account} ({run.provider})",
+        "retry of": run.retry_of_run_id,
+        "launched": f"{at(run.created_at)} by {run.created_by}, approved by {run.approved_by}",
+        "scheduled for": at(run.scheduled_for) if run.scheduled_for != run.created_at else None,
+        "good until": at(run.expires_at),
+        "paused": f"{at(run.paused_at)} by {run.paused_by}" if run.paused_at else None,
+        "cancelled": f"{at(run.cancel_requested_at)} by {run.cancel_requested_by}"
+        if run.cancel_requested_at
+        else None,
+        "started": at(run.started_at),
+        "ended": at(run.completed_at),
+        "request": run.request_id,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def counts(run: views.Run) -> dict[str, int]:
+    """What became of the intended; the others add up to the last one."""
+    told = {name: count for name, count in asdict(run.counts).items() if count}
+    return told | {"intended": run.intended}
+
+
+def jobs(rows: Sequence[views.Job]) -> list[dict[str, Any]]:
+    """Jobs that are told alike as one."""
+    alike = Counter(tuple(_job(row).items()) for row in rows)
+    return [{"jobs": count} | dict(told) for told, count in alike.items()]
+
+
+def _job(row: views.Job) -> dict[str, Any]:
+    until = None
+    if row.status == "queued":
+        until = at(row.scheduled_for) or "it is resumed"
+    elif row.status == "locked":
+        until = at(row.lease_expires_at)
+    return {
+        "status": row.status,
+        "until": until,
+        "worker": row.locked_by if row.status == "locked" else None,
+        "leases lost": f"{row.attempts} of {row.max_attempts}",
+        "said": row.last_error,
+    }
+
+
+def exclusion(row: views.Exclusion) -> dict[str, Any]:
+    return {
+        "reason": row.reason,
+        "people": row.people,
+        "counted as": "suppressed" if row.is_intended else "not intended",
+        "found": "when sending" if row.found_when_sending else "at launch",
+    }
+
+
+def people(rows: Sequence[views.Person]) -> list[dict[str, Any]]:
+    """Without the columns that say nothing of any of them."""
+    told = [
+        {
+            "address": row.address or row.name,
+            "status": row.status,
+            "why": row.reason or row.error,
+            "attempts": row.attempts,
+            "delivery": None if row.delivery_status == "none" else row.delivery_status,
+            "provider id": row.provider_message_id,
+        }
+        for row in rows
+    ]
+    said = {name for row in told for name, value in row.items() if value is not None} | {"address"}
+    return [{name: value for name, value in row.items() if name in said} for row in told]
+
+
+def attempt(row: views.Attempt) -> dict[str, Any]:
+    return {
+        "n": row.n,
+        "run": short(row.run_id),
+        "state": row.state,
+        "began": f"{row.started_at:%Y-%m-%d %H:%M:%S}",
+        "ended": f"{row.finished_at:%H:%M:%S}" if row.finished_at else None,
+        "replays": row.replays,
+        "answer": row.error or row.http_status,
+        "provider id": row.provider_message_id,
+    }
+
+
+def relative(run: views.Run, asked: Any) -> dict[str, Any]:
+    return {
+        "run": short(run.id),
+        "is": "root" if run.retry_of_run_id is None else f"retry of {short(run.retry_of_run_id)}",
+        "status": status(run),
+        "intended": run.intended,
+        "accepted": run.counts.accepted,
+        "shown": run.id == asked,
+    }
+
+
+def cases(rows: Sequence[views.Case], with_campaign: bool) -> list[dict[str, Any]]:
+    """With what was said of them when anything was."""
+    answered = any(row.resolution for row in rows)
+    return [
+        {
+            "case": short(row.id),
+            "address": row.address,
+            **(
+                {"campaign": row.campaign, "provider": row.provider} if with_campaign and not answered else {}
+            ),
+            "reason": row.reason,
+            **(_answer(row) if answered else {"due": at(row.due_at)}),
+        }
+        for row in rows
+    ]
+
+
+def _answer(row: views.Case) -> dict[str, Any]:
+    due = f"due {at(row.due_at)}"
+    return {"resolution": row.resolution or due, "by": row.resolved_by, "evidence": row.note}
+
+
+def item(one: views.Person, tries: Sequence[views.Attempt]) -> dict[str, Any]:
+    """What is known of it, and by what the provider knows the newest attempt."""
+    told = asdict(one) | {"settled_at": at(one.settled_at)}
+    if tries:
+        told |= {"reference": tries[-1].id, "provider_key": tries[-1].provider_key}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def preview(found: Preview) -> dict[str, Any]:
+    """As JSON: a preview with what it says of itself."""
+    told = asdict(found) | {"is_ready": found.is_ready}
+    return told | {"samples": [asdict(sample) for sample in found.samples]}
+
+
+def tell_preview(found: Preview) -> None:
+    ui.emit(
+        [
+            {"requirement": each.id, "met": each.passed, "what to do": None if each.passed else each.message}
+            for each in found.requirements
+        ],
+        False,
+        title="Before a launch",
+    )
+    if found.content_id is None:
+        return
+    excluded = [{"reason": reason, "people": count} for reason, count in sorted(found.excluded.items())]
+    told = {
+        "content": f"{found.content_id} (version {found.version}, {found.channel})",
+        "hash": found.content_hash,
+        "audience": found.audience,
+        "would be sent": found.included,
+        "the caps allow now": "all" if found.cap_left is None else found.cap_left,
+        "first one at": f"{at(found.starts_at)} UTC",
+    }
+    ui.emit(told, False, title="What would go out")
+    if excluded:
+        ui.emit(excluded, False, title="Left out")
+    for sample in found.samples:
+        head = {"to": sample.address, "from": sample.sender, "subject": sample.subject}
+        ui.emit({name: value for name, value in head.items() if value}, False, title="Sample")
+        typer.echo("\n" + ui.lines(sample.body.strip()))
+
+
+def tell_drawer(found: views.Drawer) -> None:
+    ui.emit(head(found.run), False, title="Run (UTC)")
+    ui.emit(counts(found.run), False, title="People")
+    if found.exclusions:
+        ui.emit([exclusion(row) for row in found.exclusions], False, title="Left out")
+    ui.emit(jobs(found.jobs), False, title="Jobs (UTC)")
+    if len(found.lineage) > 1:
+        ui.emit([relative(run, found.run.id) for run in found.lineage], False, title="Lineage")
+    if found.cases:
+        still = sum(row.resolution is None for row in found.cases)
+        ui.emit(cases(found.cases, with_campaign=False), False, title=f"Cases, {still} open")
+
+
+def policy(row: views.Policy) -> list[dict[str, Any]]:
+    return [{"rule": name, "value": rule(value)} for name, value in asdict(row).items() if name != "channel"]
+
+
+def rule(value: Any) -> Any:
+    return "none" if value is None else f"{value:%H:%M}" if hasattr(value, "hour") else value

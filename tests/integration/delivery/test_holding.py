@@ -1,0 +1,167 @@
+"""What holds a job back at the moment of sending, whatever was allowed at launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pytest
+
+from kernel.delivery import control, setup
+from kernel.delivery.holding import quiet_until
+from quality.certification.delivery.world import World
+from tests.integration.delivery.companies import Company, company
+
+
+@dataclass(frozen=True)
+class Rules:
+    quiet_from: time | None
+    quiet_until: time | None
+    time_zone: str
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+NIGHT = (time(21), time(8))
+QUIET = {
+    "the evening": (NIGHT, "UTC", "2026-03-01T22:00", "2026-03-02T08:00"),
+    "after midnight": (NIGHT, "UTC", "2026-03-02T03:00", "2026-03-02T08:00"),
+    "the first minute": (NIGHT, "UTC", "2026-03-01T21:00", "2026-03-02T08:00"),
+    "the last minute is over": (NIGHT, "UTC", "2026-03-02T08:00", None),
+    "the day": (NIGHT, "UTC", "2026-03-01T12:00", None),
+    "within one day": ((time(12), time(14)), "UTC", "2026-03-01T13:00", "2026-03-01T14:00"),
+    # In Berlin the clock goes from 2 to 3 on 29 March and from 3 back to 2 on 25 October.
+    "the night that is an hour short": (NIGHT, "Europe/Berlin", "2026-03-28T21:00", "2026-03-29T06:00"),
+    "the night before it": (NIGHT, "Europe/Berlin", "2026-03-27T21:00", "2026-03-28T07:00"),
+    "the night that is an hour long": (NIGHT, "Europe/Berlin", "2026-10-24T20:00", "2026-10-25T07:00"),
+    # 02:30 does not exist that night: quiet ends with the first minute that does.
+    "an end that does not exist": ((time(22), time(2, 30)), "Europe/Berlin", "2026-03-29T00:30", "2026-03-29T01:30"),
+    "west of Greenwich": (NIGHT, "America/Los_Angeles", "2026-07-01T05:00", "2026-07-01T15:00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", QUIET)
+def test_quiet_hours_end_by_the_clock_on_the_wall(case: str) -> None:
+    (start, end), zone, now, until = QUIET[case]
+    assert quiet_until(Rules(start, end, zone), utc(now)) == (until and utc(until))
+
+
+@pytest.fixture
+def acme(world: World) -> Company:
+    made = company(world.engine, world.ledger, [f"p{n}@x.co" for n in range(5)])
+    made.ready()
+    return made
+
+
+def quiet_now(acme: Company) -> None:
+    now = datetime.now(UTC)
+    rules = {
+        "quiet_from": (now - timedelta(hours=1)).time(),
+        "quiet_until": (now + timedelta(hours=1)).time(),
+    }
+    acme.call(setup.policy, "email", **rules)
+
+
+def test_nothing_is_sent_in_quiet_hours_and_all_of_it_afterwards(acme: Company) -> None:
+    acme.launch()
+    quiet_now(acme)
+    assert (acme.work(), acme.effects()) == ({}, {})
+    due = acme.pinned("select scheduled_for - now() as due from delivery.job_queue")[0].due
+    assert timedelta(minutes=50) < due <= timedelta(minutes=60)
+    acme.call(setup.policy, "email", quiet_from=None, quiet_until=None)
+    acme.time_passes()
+    assert acme.work() == {"sent": 5}
+
+
+@pytest.mark.parametrize("cap", ["hourly_cap", "daily_cap"])
+def test_a_cap_lets_through_what_it_leaves_and_the_rest_later(acme: Company, cap: str) -> None:
+    acme.call(setup.policy, "email", **{cap: 3})
+    acme.launch()
+    assert (acme.work(), len(acme.effects())) == ({"sent": 3}, 3)
+    job = acme.pinned("select status, scheduled_for > now() as later, attempts from delivery.job_queue")[0]
+    assert (job.status, job.later, job.attempts) == ("queued", True, 0)
+    acme.call(setup.policy, "email", **{cap: 5})
+    acme.time_passes()
+    assert (acme.work(), acme.runs()[0].status) == ({"sent": 2}, "completed")
+
+
+def test_a_cap_of_nothing_sends_nothing(acme: Company) -> None:
+    acme.call(setup.policy, "email", daily_cap=0)
+    acme.launch()
+    assert (acme.work(), acme.effects()) == ({}, {})
+
+
+def test_a_rejected_message_gives_its_place_under_the_cap_back(world: World) -> None:
+    acme = company(world.engine, world.ledger, ["no-a@x.co", "b@x.co"])
+    acme.ready()
+    acme.call(setup.policy, "email", hourly_cap=2)
+    acme.launch()
+    acme.work()
+    assert acme.pinned("select used from delivery.quota_windows where span = 'hour'")[0].used == 1
+
+
+def test_somebody_who_was_contacted_often_enough_is_skipped(acme: Company) -> None:
+    acme.launch()
+    acme.work()
+    acme.call(setup.policy, "email", person_cap=1, person_cap_days=7)
+    acme.approve(acme.write(step=2))
+    acme.launch()
+    acme.work()
+    assert set(acme.effects().values()) == {1}
+    assert acme.runs()[1].suppressed == 5
+
+
+def test_a_person_cap_also_holds_between_launch_and_sending(acme: Company) -> None:
+    acme.launch()
+    acme.approve(acme.write(step=2))
+    acme.launch()
+    acme.call(setup.policy, "email", person_cap=1, person_cap_days=7)
+    acme.work()
+    acme.time_passes()
+    acme.work()
+    assert set(acme.effects().values()) == {1}
+
+
+def test_who_opts_out_after_the_launch_is_not_contacted(acme: Company) -> None:
+    acme.launch()
+    acme.call(setup.suppress, ["p1@x.co"], reason="opt_out", source="test")
+    acme.work()
+    assert (acme.items()["p1@x.co"], "p1@x.co" in acme.effects()) == ("opt_out", False)
+
+
+def test_the_kill_switch_stops_what_is_launched_until_it_is_released(acme: Company) -> None:
+    acme.launch()
+    acme.call(control.stop_account, "mail", actor="ann", reason="bounces", at=datetime.now(UTC))
+    assert (acme.work(), acme.effects()) == ({}, {})
+    assert "bounces" in acme.pinned("select last_error from delivery.job_queue")[0].last_error
+    acme.call(control.start_account, "mail")
+    acme.time_passes()
+    assert acme.work() == {"sent": 5}
+
+
+def test_a_suspended_tenant_sends_nothing(acme: Company) -> None:
+    acme.launch()
+    acme.pinned("update spine.tenants set status = 'suspended'")
+    assert (acme.work(), acme.effects()) == ({}, {})
+
+
+@pytest.mark.parametrize("column", ["expires_at", "approval_expires_at"])
+def test_what_ran_out_after_the_launch_expires_and_says_so(acme: Company, column: str) -> None:
+    acme.launch()
+    acme.pinned(f"update delivery.campaign_runs set {column} = now() - interval '1 second'")
+    acme.work()
+    run = acme.runs()[0]
+    assert (acme.effects(), run.expired, run.status) == ({}, 5, "failed")
+    assert "was good until" in acme.pinned("select error from delivery.channel_outbox limit 1")[0].error
+
+
+def test_a_rule_that_cannot_stand_is_refused(acme: Company) -> None:
+    bad: list[dict[str, Any]] = [
+        {"hourly_cap": -1}, {"time_zone": "Mars/Base"}, {"quiet_from": time(1)}, {"colour": "red"},
+    ]  # fmt: skip
+    for rules in bad:
+        with pytest.raises(setup.RefusedError):
+            acme.call(setup.policy, "email", **rules)

@@ -1,0 +1,78 @@
+"""The text each recipient gets: the same input gives the same bytes, and nobody's name is markup."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.delivery import contents
+from kernel.delivery.contents import Content, rendered, request_hash
+from kernel.errors import RefusedError
+
+MAIL = Content(UUID(int=1), "email", "Hi {{first_name|you}}", "Dear {{first_name|you}}", "a@x.co", None)
+
+
+def test_a_field_that_is_not_known_says_what_stands_behind_it() -> None:
+    assert rendered(MAIL, "r", "b@x.co", {}).body == "Dear you"
+    assert rendered(MAIL, "r", "b@x.co", {"first_name": "Ann"}).body == "Dear Ann"
+
+
+def test_html_escapes_what_people_are_called() -> None:
+    content = replace(MAIL, body="<p>{{first_name|you}}</p>")
+    assert rendered(content, "r", "b@x.co", {"first_name": "<b>&"}).body == "<p>&lt;b&gt;&amp;</p>"
+
+
+def test_plain_text_is_left_as_it_is() -> None:
+    assert rendered(MAIL, "r", "b@x.co", {"first_name": "<b>&"}).body == "Dear <b>&"
+
+
+@pytest.mark.parametrize("name", ["Ann\r\nBcc: all@x.co", "Ann\nX: y", "Ann\x0bB\x0c"])
+def test_a_subject_is_one_line_whatever_a_name_holds(name: str) -> None:
+    subject = rendered(MAIL, "r", "b@x.co", {"first_name": name}).subject
+    assert len(subject.splitlines()) == 1
+
+
+def test_a_name_that_looks_like_a_field_is_not_filled_again() -> None:
+    assert rendered(MAIL, "r", "b@x.co", {"first_name": "{{address}}"}).body == "Dear {{address}}"
+
+
+def test_the_unsubscribe_link_stands_in_the_body_and_in_the_headers() -> None:
+    content = replace(MAIL, body="Out: {{unsubscribe_url}}", unsubscribe_base="https://x.co/u")
+    message = rendered(content, "a b", "b@x.co", {})
+    assert message.body == "Out: https://x.co/u?r=a%20b"
+    assert message.headers["List-Unsubscribe"] == "<https://x.co/u?r=a%20b>"
+
+
+@given(st.dictionaries(st.sampled_from(["first_name", "company"]), st.text(max_size=20)))
+def test_rendering_twice_gives_the_same_bytes(variables: dict[str, str]) -> None:
+    one, other = (rendered(MAIL, "r", "b@x.co", variables) for _ in range(2))
+    assert one == other
+    assert request_hash(one) == request_hash(other)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"subject": "x"}, {"body": "x"}, {"address": "x"}, {"sender": "x"}, {"headers": {"a": "b"}}]
+)
+def test_whatever_a_recipient_sees_changes_the_hash_of_the_request(changed: dict) -> None:
+    message = rendered(MAIL, "r", "b@x.co", {})
+    assert request_hash(message) != request_hash(replace(message, **changed))
+
+
+BAD = {
+    "no body": ("email", "Hi", " ", "no body"),
+    "no subject": ("email", "", "x", "needs a subject"),
+    "unknown field": ("email", "Hi", "{{salary|0}}", "names no field"),
+    "no fallback": ("email", "Hi", "{{first_name}}", "says nothing where it is not known"),
+    "half a field": ("email", "Hi", "{{first_name", "without a field behind it"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_content_that_cannot_be_sent_is_refused_with_its_reason(case: str) -> None:
+    channel, subject, body, why = BAD[case]
+    with pytest.raises(RefusedError, match=why):
+        contents._expect_usable(channel, subject, body)
