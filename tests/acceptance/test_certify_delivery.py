@@ -20,6 +20,9 @@ from quality.certification.delivery import killed, run, stolen
 from quality.certification.prct import evidence
 from quality.certification.prct.run import Report, scratch
 
+# A minute and a half of killed workers, and as much again for kernels that are broken; a part of each is in the tests
+# of delivery.
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 BREAKS = ROOT / "tests" / "fakes" / "delivery_broken.py"
 STARTED = datetime(2026, 7, 1, tzinfo=UTC)
