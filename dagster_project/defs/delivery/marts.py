@@ -32,13 +32,13 @@ def marts() -> dg.AssetsDefinition:
     return build_marts
 
 
-delivery_marts = dg.define_asset_job(
-    "delivery_marts",
+rebuild_delivery_marts = dg.define_asset_job(
+    "rebuild_delivery_marts",
     selection=dg.AssetSelection.assets(marts()),
     description="Rebuilds the marts of deliveries.",
 )
 delivery_marts_daily = dg.ScheduleDefinition(
-    job=delivery_marts,
+    job=rebuild_delivery_marts,
     cron_schedule="45 5 * * *",
     name="delivery_marts_daily",
     execution_timezone="UTC",

@@ -209,7 +209,7 @@ begin
     needed := needed || delivery.requirement('unsubscribe', 'Unsubscribe link',
         not coalesce(policy.needs_unsubscribe, false)
             or position('{{unsubscribe_url}}' in content.body) > 0 and coalesce(account.config ->> 'unsubscribe_base', '') <> '',
-        'the rules of the channel ask for {{unsubscribe_url}} in the content and for unsubscribe_base in its account');
+        'the content lacks {{unsubscribe_url}}, or its account unsubscribe_base: the rules of the channel ask for both');
     needed := needed || delivery.requirement('account_unchanged', 'Account as approved', content.content_hash = delivery.item_key(
             content.channel, content.account_id::text, coalesce(account.sender, ''), coalesce(account.config ->> 'unsubscribe_base', ''),
             content.subject, content.body),

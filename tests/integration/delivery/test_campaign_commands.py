@@ -313,10 +313,10 @@ def test_an_account_that_cannot_be_used_is_not_connected(engine: sa.Engine, comm
 def test_what_is_not_named_of_an_account_stays(engine: sa.Engine, command, company: UUID) -> None:
     change = ("account", "mail", "--set", "delay_seconds=0.5", "--as", "olga", *WHY, "--json")
     assert (command(*change).json["config"], command(*change).json["sender"]) == (
-        {"delay_seconds": 0.5}, "news@acme.example",
+        {"delay_seconds": 0.5, "unsubscribe_base": "https://x.co/u"}, "news@acme.example",
     )  # fmt: skip
     taken = command("account", "mail", "--set", "delay_seconds=", "--as", "olga", *WHY, "--json").json
-    assert (taken["config"], taken["is_connected"]) == ({}, True)
+    assert (taken["config"], taken["is_connected"]) == ({"unsubscribe_base": "https://x.co/u"}, True)
     assert refused(command("account", "post"), "the tenant has no provider account 'post'")
 
 
