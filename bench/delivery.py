@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,35 +106,49 @@ def ratios(found: Sequence[Round]) -> list[Ratio]:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Median milliseconds of claiming four jobs of a hundred items, with `queued_items` waiting at ten tenants."""
+    """Mean milliseconds of claiming four jobs of a hundred items, with `queued_items` waiting at ten tenants.
+
+    The mean, since a worker looks at the queue once for many claims.
+    """
 
     queued_items: int
     old_snapshot: bool
     milliseconds: float
 
 
-def claims(times: int = 15) -> Iterator[Claims]:
-    """Claiming from a short and a long queue, then from the long one while a transaction holds an old snapshot."""
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
+def claims(times: int = 24) -> Iterator[Claims]:
+    """A short queue, a long one, and a long one beside a transaction that holds an old snapshot, claim by claim in turns.
+
+    Two thousand jobs of the long ones were claimed and completed before, since the snapshot: they lie in the way.
+    """
+    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch, ExitStack() as open_ones:
         data_dir = Path(scratch) / "postgres"
         running = server.start(data_dir)
-        try:
-            for jobs, is_old in ((100, False), (10_000, False), (10_000, True)):
-                url = running.url(f"claims{jobs}{is_old}".lower())
-                address.ensure_database(url)
-                migrate.upgrade(url)
-                engine = sa.create_engine(url)
-                _queue(engine, jobs)
-                with engine.connect() as reader:
-                    if is_old:
-                        reader.execution_options(isolation_level="REPEATABLE READ")
-                        reader.execute(sa.text("select count(*) from delivery.job_queue"))
-                    if jobs > 100:
-                        _claim_ms(engine, 500)  # what was claimed before lies in the way
-                    yield Claims(jobs * 100, is_old, _claim_ms(engine, times))
-                engine.dispose()
-        finally:
-            server.stop(data_dir, "immediate")
+        open_ones.callback(server.stop, data_dir, "immediate")
+        queues = {}
+        for jobs, is_old in ((100, False), (10_000, False), (10_000, True)):
+            url = running.url(f"claims{jobs}{is_old}".lower())
+            address.ensure_database(url)
+            migrate.upgrade(url)
+            engine = sa.create_engine(url)
+            open_ones.callback(engine.dispose)
+            _queue(engine, jobs)
+            if is_old:
+                reader = open_ones.enter_context(engine.connect())
+                reader.execution_options(isolation_level="REPEATABLE READ")
+                reader.execute(sa.text("select count(*) from delivery.job_queue"))
+            worker = send.Worker(engine, "bench", lambda _account: Memory(100))
+            if jobs > 100:
+                for _ in range(500):
+                    _claim_ms(worker)
+            queues[jobs, is_old] = worker
+        taken: dict[tuple[int, bool], list[float]] = {queue: [] for queue in queues}
+        for _ in range(times):
+            for (jobs, is_old), worker in queues.items():
+                # The short one is empty after 25.
+                taken[jobs, is_old] += [_claim_ms(worker) for _ in range(1 if jobs == 100 else 8)]
+        for (jobs, is_old), found in taken.items():
+            yield Claims(jobs * 100, is_old, round(statistics.mean(found), 2))
 
 
 def _queue(engine: sa.Engine, jobs: int) -> None:
@@ -154,21 +169,21 @@ from delivery.job_queue cross join generate_series(1, :more) as n
 """
 
 
-def _claim_ms(engine: sa.Engine, times: int) -> float:
-    worker = send.Worker(engine, "bench", lambda _account: Memory(100))
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        jobs = send.claim(worker, 4)
-        taken.append(time.perf_counter() - started)
-        with engine.begin() as connection:
-            tenancy.service(connection)
-            done = sa.text("update delivery.job_queue set status = 'completed' where id = any(:ids)")
-            connection.execute(done, {"ids": [job.job_id for job in jobs]})
-    return round(statistics.median(taken) * 1000, 2)
+def _claim_ms(worker: send.Worker) -> float:
+    """Of four jobs, which are completed afterwards."""
+    started = time.perf_counter()
+    jobs = worker.claim(4)
+    taken = time.perf_counter() - started
+    with worker.engine.begin() as connection:
+        tenancy.service(connection)
+        done = sa.text("update delivery.job_queue set status = 'completed' where id = any(:ids)")
+        connection.execute(done, {"ids": [job.job_id for job in jobs]})
+    return taken * 1000
 
 
-def company(engine: sa.Engine, people: int, name: str, *, chunk_size: int = 500) -> UUID:
+def company(
+    engine: sa.Engine, people: int, name: str, *, chunk_size: int = 500, scheduled_for: datetime | None = None
+) -> UUID:
     """A tenant with that many people and a launched campaign to all of them; its id."""
     now = datetime.now(UTC)
     with engine.begin() as connection:
@@ -192,7 +207,7 @@ def company(engine: sa.Engine, people: int, name: str, *, chunk_size: int = 500)
         contents.approve(connection, tenant_id, content_id, seen, approver="approver", at=now)
         launch.launch(
             connection, tenant_id, campaign_id, actor="bench", at=now, problems=lambda _account: [],
-            chunk_size=chunk_size,
+            chunk_size=chunk_size, scheduled_for=scheduled_for,
         )  # fmt: skip
     return tenant_id
 

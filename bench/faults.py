@@ -206,7 +206,7 @@ def _run_ours(url: str, effects: _Effects, folder: Path, name: str) -> None:
     while True:
         reconcile.sweep(worker)
         reconcile.settle_stalled(worker)
-        send.work(worker, max_jobs=1, until_idle=False)
+        send.work(worker, max_jobs=1)
         time.sleep(0.05)
 
 

@@ -21,6 +21,8 @@ def everything(context: typer.Context) -> None:
         dispatch()
         delivery()
         claims()
+        fairness()
+        starts()
         faults()
 
 
@@ -107,6 +109,25 @@ def claims(as_json: ui.Json = False) -> None:
     from bench.delivery import claims as measured
 
     ui.emit(list(measured()), as_json, title="Claiming four jobs")
+
+
+@app.command()
+def fairness(as_json: ui.Json = False) -> None:
+    """Workload 8: how soon 99 tenants' jobs begin while one tenant floods, in turns with none that does."""
+    from bench.starts import fairness as measured
+
+    ui.emit(list(measured()), as_json, title="Seconds from due to begun")
+
+
+@app.command()
+def starts(
+    minutes: Annotated[float, typer.Option(help="Over how long jobs become due.")] = 5,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 9: how soon jobs begin when a Dagster daemon's sensor wakes the worker, beside a flood."""
+    from bench.starts import woken
+
+    ui.emit(list(woken(minutes=minutes)), as_json, title="Seconds from due to begun")
 
 
 @app.command()

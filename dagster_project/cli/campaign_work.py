@@ -44,6 +44,9 @@ def work(
     forever: Annotated[
         bool, typer.Option("--forever", help="Go on when nothing is due, until the process is ended.")
     ] = False,
+    lease: Annotated[
+        float, typer.Option(help="Seconds until others take over what it holds, should it die.", min=1)
+    ] = 300,
     as_json: ui.Json = False,
 ) -> None:
     """Send what is due, for every tenant, until nothing is. Ctrl-C or SIGTERM end it after the calls under way."""
@@ -55,7 +58,7 @@ def work(
         task = progress.add_task("Sending", total=None)
         while not stop():
             progress.update(task, total=done.total() + _asked(engine, views.due_items))
-            with _worker(engine, stop) as worker:
+            with _worker(engine, stop, timedelta(seconds=lease)) as worker:
                 for part in _rounds(worker):
                     # Those who are queued again are not done.
                     done += Counter({status: count for status, count in part.items() if status != "queued"})
@@ -149,27 +152,32 @@ def fence(
 
 
 def _rounds(worker: Any) -> Iterator[Counter[str]]:
-    """Settles what was left behind, then sends a few jobs at a time until nothing is due; how many took which status."""
-    from kernel.delivery import reconcile, send, views
+    """Settles what was left behind and sends until nothing is due; how many took which status."""
+    from kernel.delivery import reconcile, send
 
-    reconcile.sweep(worker)
-    yield reconcile.settle_stalled(worker)
-    yield reconcile.look_up_cases(worker)
-    before = None
-    # What is due and is not taken up, others work on: a tenant has so many jobs at a time.
-    while not worker.is_stopping() and (due := _asked(worker.engine, views.due)).due_jobs and due != before:
-        yield send.work(worker, until_idle=False)
-        before = due
+    def settled() -> Iterator[Counter[str]]:
+        reconcile.sweep(worker)
+        yield reconcile.settle_stalled(worker)
+        yield reconcile.look_up_cases(worker)
+
+    yield from settled()
+    settled_at = time.monotonic()
+    for part in send.each_job(worker):
+        yield part
+        # A long queue does not keep what others left behind waiting.
+        if time.monotonic() - settled_at > _SOON.total_seconds():
+            yield from settled()
+            settled_at = time.monotonic()
 
 
 @contextmanager
-def _worker(engine: sa.Engine, stop: _Stop) -> Iterator[Any]:
+def _worker(engine: sa.Engine, stop: _Stop, lease: timedelta) -> Iterator[Any]:
     """A worker of its own adapters: what is changed of an account counts from the next one on."""
     from kernel.delivery import send
     from kernel.delivery.providers import registry
 
     name = f"{socket.gethostname()}:{os.getpid()}"
-    worker = send.Worker(engine, name, registry.make, is_stopping=stop)
+    worker = send.Worker(engine, name, registry.make, lease=lease, is_stopping=stop)
     try:
         yield worker
     finally:

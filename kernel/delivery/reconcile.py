@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, contents, fence, rollup, settle
+from kernel.delivery import audit, contents, fence, rollup, settle, setup
 from kernel.delivery.providers.base import LookupFailed, Message, Outcome, Provider, unknown
 from kernel.delivery.send import Worker
 from kernel.errors import RefusedError
@@ -40,7 +40,8 @@ def sweep(worker: Worker) -> int:
         with worker.engine.begin() as connection:
             tenancy.service(connection, job.tenant_id)
             run = {"tenant_id": job.tenant_id, "run_id": job.run_id}
-            now = connection.execute(_delivery("lock_run"), run).one() and _now(connection)
+            connection.execute(_delivery("lock_run"), run)
+            now = _now(connection)
             given = {"tenant_id": job.tenant_id, "job_id": job.id}
             connection.execute(_delivery("lock_job"), given)
             told = {"status": "failed", "why": "its job was given up", "now": now, "is_retryable": True}
@@ -60,14 +61,7 @@ def settle_stalled(worker: Worker, tenant_id: UUID | None = None) -> Counter[str
         tenancy.service(connection)
         given = {"seconds": worker.takeover.total_seconds(), "most": _MOST, "tenant_id": tenant_id}
         late = connection.execute(_sql("stalled"), given).all()
-    done: Counter[str] = Counter()
-    for (of, account_id), rows in _by_account(late).items():
-        try:
-            if not _is_fenced(worker, of):
-                done += _settled(worker, of, account_id, rows)
-        except Exception:
-            _log.exception("stalled attempts of account %s of tenant %s", account_id, of)
-    return done
+    return _each_account(worker, late, _settled)
 
 
 def _settled(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any]) -> Counter[str]:
@@ -86,19 +80,30 @@ def look_up_cases(worker: Worker) -> Counter[str]:
     with worker.engine.begin() as connection:
         tenancy.service(connection)
         due = connection.execute(_sql("due_cases"), {"most": _MOST}).all()
+    return _each_account(worker, due, _found)
+
+
+def _found(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any]) -> Counter[str]:
+    provider, calls = _calls(worker, tenant_id, account_id, rows, batches=False)
+    if not provider.capabilities.lookup:
+        return Counter()
+    asked = {row.id: _looked_up(provider, row) for call in calls for row in call}
+    outcomes = {each: found for each, found in asked.items() if found and found.state != "unknown"}
+    jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
+    return _record(worker, tenant_id, outcomes, jobs, provider, "lookup")
+
+
+def _each_account(
+    worker: Worker, rows: Any, settled: Callable[[Worker, UUID, UUID, list[Any]], Counter[str]]
+) -> Counter[str]:
+    """An account that fails stops no other: what it owes is asked for again when it is due again."""
     done: Counter[str] = Counter()
-    for (of, account_id), rows in _by_account(due).items():
-        provider, calls = _calls(worker, of, account_id, rows, batches=False)
-        if not provider.capabilities.lookup:
-            continue
-        outcomes = {}
-        for call in calls:
-            for row in call:
-                found = _looked_up(provider, row)
-                if found is not None and found.state != "unknown":
-                    outcomes[row.id] = found
-        jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
-        done += _record(worker, of, outcomes, jobs, provider, "lookup")
+    for (tenant_id, account_id), part in _by_account(rows).items():
+        try:
+            if not _is_fenced(worker, tenant_id):
+                done += settled(worker, tenant_id, account_id, part)
+        except Exception:
+            _log.exception("what account %s of tenant %s owes", account_id, tenant_id)
     return done
 
 
@@ -195,9 +200,7 @@ def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: 
             forward = {"item_id": event.item_id, "kind": event.kind, "order": list(DELIVERY_STATUSES)}
             connection.execute(_sql("advance_delivery"), {"tenant_id": tenant_id} | forward)
         if event.kind in _SUPPRESSES:
-            from kernel.delivery.setup import suppress
-
-            suppress(
+            setup.suppress(
                 connection, tenant_id, [event.address], reason=_SUPPRESSES[event.kind], source=actor,
                 channel=event.channel,
             )  # fmt: skip
@@ -275,10 +278,7 @@ def _looked_up(provider: Provider, row: sa.Row[Any]) -> Outcome | None:
 
 
 def _message(row: sa.Row[Any]) -> Message:
-    content = contents.Content(
-        row.content_id, row.channel, row.subject, row.body, row.sender, row.unsubscribe_base
-    )
-    return contents.rendered(content, str(row.id), row.address, row.variables)
+    return contents.rendered(contents.Content.of(row), str(row.id), row.address, row.variables)
 
 
 def _record(
@@ -296,13 +296,11 @@ def _record(
         with worker.engine.begin() as connection:
             tenancy.service(connection, tenant_id)
             connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": run_id})
-            now = _now(connection)
             done += settle.record(
                 connection, tenant_id, job_id, {each: outcomes[each] for each in part}, actor=worker.name,
-                note=note,
-                is_looked_up=provider.capabilities.lookup,
+                is_looked_up=provider.capabilities.lookup, note=note,
             )  # fmt: skip
-            rollup.roll_up(connection, tenant_id, run_id, now, actor=worker.name)
+            rollup.roll_up(connection, tenant_id, run_id, _now(connection), actor=worker.name)
     return done
 
 

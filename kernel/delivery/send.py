@@ -9,24 +9,27 @@ attempt without an outcome.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, contents, fence, holding, keys, rollup, settle
-from kernel.delivery.providers.base import Message, Outcome, Provider, rejected, unknown
+from kernel.delivery import audit, fence, holding, rollup, settle
+from kernel.delivery.claim import Claimed, Queue
+from kernel.delivery.providers.base import Outcome, Provider, rejected, unknown
+from kernel.delivery.wave import Call, Later, Wave, prepare
 from models.statements import statements
 
-ITEM_ATTEMPTS = 3  # of one run
-BACKOFF = (timedelta(seconds=2), timedelta(seconds=15), timedelta(seconds=60))
+# Until the second and the third attempt of an item, unless the provider asked for more.
+BACKOFF = (timedelta(seconds=2), timedelta(seconds=15))
 # Of all outcomes of a wave, when the provider gave one of them an id that an earlier message has.
 _REPEATED_ID = unknown(
     "repeated_id", "the provider gave an id that another message has: see which of them it took"
@@ -53,9 +56,11 @@ class Worker:
     margin: timedelta = timedelta(seconds=5)
     takeover: timedelta = timedelta(minutes=2)
     parallel: int = 2  # jobs at a time: while one waits for the disk, another goes on
+    turn: timedelta = timedelta(seconds=0.5)  # of a job; then it is handed back, behind those that wait
     at: Callable[[str], None] = _nothing
     is_stopping: Callable[[], bool] = lambda: False
     providers: dict[tuple[UUID, UUID], Provider] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
 
     def provider(self, connection: sa.Connection, tenant_id: UUID, account_id: UUID) -> Provider:
         """The adapter of an account. The caller is pinned to the tenant."""
@@ -65,52 +70,37 @@ class Worker:
             self.providers[known] = self.provider_of(connection.execute(_sql("account"), given).one())
         return self.providers[known]
 
+    def claim(self, max_jobs: int) -> list[Claimed]:
+        return self.queue.claim(self.engine, self.name, max_jobs, self.lease)
+
     def close(self) -> None:
         for provider in self.providers.values():
             provider.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    tenant_id: UUID
-    job_id: UUID
-    run_id: UUID
-    token: int
+def work(worker: Worker, max_jobs: int | None = None) -> Counter[str]:
+    """Claims and sends until nothing is due, or so many jobs were claimed; how many items took which status."""
+    return sum(each_job(worker, max_jobs), Counter())
 
 
-@dataclass(frozen=True, slots=True)
-class _Wave:
-    """Attempts that are committed and may be called: the calls, each with its key and the messages of one call."""
+def each_job(worker: Worker, max_jobs: int | None = None) -> Iterator[Counter[str]]:
+    """The same job by job, in the order in which they end.
 
-    provider: Provider
-    calls: Sequence[tuple[str, Sequence[Message]]]
-    last_ordinal: int
-    is_last: bool  # of what the job had to send when it began
-    call_until: float  # of time.monotonic(); no call begins after it
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
-    """The job goes on at `until`."""
-
-    until: datetime
-    why: str
-
-
-def work(worker: Worker, *, max_jobs: int | None = None, until_idle: bool = True) -> Counter[str]:
-    """Claims and sends until nothing is due (or one claim's worth); how many items took which status.
-
-    A job that fails is charged an attempt and taken up again later; it stops no other. Unless told otherwise no more
-    jobs are claimed than can begin at once: one that waits would be charged if the worker died.
+    A job that fails is charged an attempt and taken up again later; it stops no other. No more are claimed than can
+    begin at once: one that waits would be charged if the worker died.
     """
-    done: Counter[str] = Counter()
+    left = sys.maxsize if max_jobs is None else max_jobs
+    running: set[Future[Counter[str]]] = set()
     with ThreadPoolExecutor(worker.parallel) as pool:
-        while not worker.is_stopping() and (jobs := claim(worker, max_jobs or worker.parallel)):
-            done = sum(pool.map(lambda job: _sent(worker, job), jobs), done)
-            if not until_idle:
-                break
-    return done
+        while True:
+            free = min(worker.parallel - len(running), left)
+            jobs = worker.claim(free) if free and not worker.is_stopping() else []
+            left -= len(jobs)
+            running |= {pool.submit(_sent, worker, job) for job in jobs}
+            if not running:
+                return
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            yield sum((each.result() for each in ended), Counter())
 
 
 def _sent(worker: Worker, job: Claimed) -> Counter[str]:
@@ -122,22 +112,14 @@ def _sent(worker: Worker, job: Claimed) -> Counter[str]:
         return Counter()
 
 
-def claim(worker: Worker, max_jobs: int) -> list[Claimed]:
-    with worker.engine.begin() as connection:
-        tenancy.service(connection)
-        given = {"worker": worker.name, "max_jobs": max_jobs, "lease_seconds": worker.lease.total_seconds()}
-        return [
-            Claimed(row.tenant_id, row.id, row.run_id, row.lease_token)
-            for row in connection.execute(_sql("claim"), given)
-        ]
-
-
 def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
     done: Counter[str] = Counter()
-    after, pause, wave = 0, timedelta(0), None
+    after, pause, later = 0, timedelta(0), None
+    turn_ends = time.monotonic() + worker.turn.total_seconds()
     while not worker.is_stopping():
         wave = _begin(worker, job, after)
-        if not isinstance(wave, _Wave):
+        if not isinstance(wave, Wave):
+            later = wave
             break
         worker.at("attempts committed")
         outcomes = _call(worker, wave)
@@ -154,12 +136,15 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
         worker.at("outcomes committed")
         if is_last:
             return done
-    _finish(worker, job, wave if isinstance(wave, _Later) else None, pause)
+        if time.monotonic() > turn_ends:
+            later = Later(None, "it is the turn of others")
+            break
+    _finish(worker, job, later, pause)
     return done
 
 
 def _settle(
-    worker: Worker, job: Claimed, wave: _Wave, outcomes: dict[UUID, Outcome], last_pause: timedelta | None
+    worker: Worker, job: Claimed, wave: Wave, outcomes: dict[UUID, Outcome], last_pause: timedelta | None
 ) -> Counter[str]:
     """Writes the outcomes down and, after the last wave, ends the job in the same transaction."""
     with worker.engine.begin() as connection:
@@ -177,7 +162,7 @@ def _settle(
     return done
 
 
-def _begin(worker: Worker, job: Claimed, after: int) -> _Wave | _Later | None:
+def _begin(worker: Worker, job: Claimed, after: int) -> Wave | Later | None:
     """Commits the attempts of the next wave. None when nothing is left to send or the lease was lost."""
     with worker.engine.begin() as connection:
         settle.by_key(connection, job.tenant_id)
@@ -196,108 +181,31 @@ def _begin(worker: Worker, job: Claimed, after: int) -> _Wave | _Later | None:
             run = {"tenant_id": job.tenant_id, "run_id": job.run_id, "now": row.now}
             connection.execute(_sql("begin_run"), run)
         provider = worker.provider(connection, job.tenant_id, row.account_id)
-        return _prepared(worker, connection, job, row, provider, after)
+        wave = prepare(
+            connection, job, row, provider, after, lease=worker.lease, margin=worker.margin, actor=worker.name
+        )
+        worker.at("attempts written")
+        return wave
 
 
-def _prepared(
-    worker: Worker, connection: sa.Connection, job: Claimed, row: sa.Row[Any], provider: Provider, after: int
-) -> _Wave | _Later | None:
-    can = provider.capabilities
-    # Half of the lease is for the calls, one after the other where they do not go side by side.
-    rounds = max(1, int(worker.lease / 2 / can.timeout))
-    most, wait = holding.room(
-        connection, job.tenant_id, row, min(can.wave, can.batch * can.concurrency * rounds)
-    )
-    if most == 0:
-        return _Later(wait, "the cap of the channel is reached")
-    given = _job(job) | {
-        "after": after, "most": most + 1, "now": row.now, "channel": row.channel, "person_cap": row.person_cap,
-        "person_cap_days": row.person_cap_days or 0,
-    }  # fmt: skip
-    found = connection.execute(_sql("pick"), given).all()
-    if not found:
-        return None
-    picked = found[:most]
-    skipped = [item for item in picked if item.skip_reason]
-    if skipped:
-        reasons = {"ids": [item.id for item in skipped], "reasons": [item.skip_reason for item in skipped]}
-        connection.execute(_sql("skip"), {"tenant_id": job.tenant_id, "now": row.now} | reasons)
-    items = [item for item in picked if not item.skip_reason]
-    content = contents.Content(
-        row.content_id, row.channel, row.subject, row.body, row.sender, row.unsubscribe_base
-    )
-    messages = [
-        contents.rendered(content, str(keys.new_id()), item.address, item.variables) for item in items
-    ]
-    item_keys = [keys.provider_key(item.idempotency_key, item.attempts + 1) for item in items]
-    calls: list[tuple[str, Sequence[Message]]] = []
-    batch_ids: list[UUID | None] = [None] * len(items)
-    frozen: list[dict[str, Any]] = []
-    for first in range(0, len(items), can.batch):
-        part = messages[first : first + can.batch]
-        key = item_keys[first]
-        if can.batch > 1:
-            key = keys.batch_key(item_keys[first : first + can.batch])
-            frozen.append(_batch(job, row.account_id, key, part))
-            batch_ids[first : first + can.batch] = [frozen[-1]["id"]] * len(part)
-        calls.append((key, part))
-    allowed = can.timeout * max(-(-len(calls) // can.concurrency), 1)
-    if items:
-        if frozen:
-            connection.execute(_sql("freeze_batch"), frozen)
-        holding.take(connection, job.tenant_id, row, len(items))
-        ids = {"item_ids": settle.array(item.id for item in items)}
-        attempt_ids = {"attempt_ids": settle.array(message.reference for message in messages)}
-        connection.execute(_sql("dispatch"), {"tenant_id": job.tenant_id} | ids)
-        begun = _job(job) | ids | attempt_ids | {
-            "numbers": settle.array(item.attempts + 1 for item in items), "provider_keys": settle.array(item_keys), "batch_ids": batch_ids,
-            "hashes": settle.array(map(contents.request_hash, messages)), "run_id": job.run_id,
-            "token": job.token, "account_id": row.account_id, "provider": row.provider, "now": row.now,
-            "deadline_at": row.now + allowed + worker.margin,
-        }  # fmt: skip
-        connection.execute(_sql("begin_attempts"), begun)
-        meter = {
-            "meters": settle.array([row.channel] * len(items)),
-            "kinds": settle.array(["reserve"] * len(items)),
-        }
-        connection.execute(_sql("meter"), {"tenant_id": job.tenant_id, "now": row.now} | attempt_ids | meter)
-    audit.append(
-        connection, job.tenant_id, job.job_id, "attempts_begun", actor=worker.name, at=row.now, token=job.token,
-        attempts=[message.reference for message in messages], skipped=len(skipped),
-    )  # fmt: skip
-    worker.at("attempts written")
-    # A call that begins this late still ends before the deadline.
-    until = time.monotonic() + (allowed - can.timeout).total_seconds() + worker.margin.total_seconds() / 2
-    return _Wave(provider, calls, picked[-1].ordinal, len(found) <= most, until, row.now)
-
-
-def _batch(job: Claimed, account_id: UUID, key: str, messages: Sequence[Message]) -> dict[str, Any]:
-    return {
-        "tenant_id": job.tenant_id, "id": uuid4(), "account_id": account_id, "provider_key": key,
-        "attempt_ids": [UUID(message.reference) for message in messages],
-        "request_hash": keys.digest(*(contents.request_hash(message) for message in messages)),
-    }  # fmt: skip
-
-
-def _call(worker: Worker, wave: _Wave) -> dict[UUID, Outcome]:
+def _call(worker: Worker, wave: Wave) -> dict[UUID, Outcome]:
     """Every call of the wave; what could not begin in time is certain not to have been made."""
 
-    def one(call: tuple[str, Sequence[Message]]) -> list[tuple[UUID, Outcome]]:
-        key, messages = call
-        ids = [UUID(message.reference) for message in messages]
+    def one(call: Call) -> list[tuple[UUID, Outcome]]:
+        ids = [UUID(message.reference) for message in call.messages]
         if time.monotonic() > wave.call_until:
             late = rejected("not_sent", "the call could not begin in time", retryable=True)
             return [(attempt_id, late) for attempt_id in ids]
         worker.at("about to call")
         try:
-            outcomes = list(wave.provider.send(messages, key))
+            outcomes = list(wave.provider.send(call.messages, call.key))
+        # Whatever an adapter raises, its call may have been taken: the attempts are in doubt, the others go on.
         except Exception as error:
-            _log.exception("adapter of %s", key)
+            _log.exception("adapter of %s", call.key)
             outcomes = [unknown("adapter_error", f"{type(error).__name__}: {error}")] * len(ids)
         if len(outcomes) != len(ids):
-            outcomes = [unknown("adapter_error", f"{len(outcomes)} outcomes for {len(ids)} messages")] * len(
-                ids
-            )
+            told = f"{len(outcomes)} outcomes for {len(ids)} messages"
+            outcomes = [unknown("adapter_error", told)] * len(ids)
         return list(zip(ids, outcomes, strict=True))
 
     if len(wave.calls) < 2 or wave.provider.capabilities.concurrency < 2:
@@ -306,7 +214,7 @@ def _call(worker: Worker, wave: _Wave) -> dict[UUID, Outcome]:
         return dict(pair for pairs in pool.map(one, wave.calls) for pair in pairs)
 
 
-def _finish(worker: Worker, job: Claimed, later: _Later | None, pause: timedelta) -> None:
+def _finish(worker: Worker, job: Claimed, later: Later | None, pause: timedelta) -> None:
     """Completes the job when each of its items has an outcome, or hands it back for later. Nothing without its lease."""
     with worker.engine.begin() as connection:
         settle.by_key(connection, job.tenant_id)
@@ -316,7 +224,7 @@ def _finish(worker: Worker, job: Claimed, later: _Later | None, pause: timedelta
 
 
 def _end(
-    worker: Worker, connection: sa.Connection, job: Claimed, later: _Later | None, pause: timedelta
+    worker: Worker, connection: sa.Connection, job: Claimed, later: Later | None, pause: timedelta
 ) -> None:
     row = _held(connection, job)
     if row is None:
@@ -325,16 +233,24 @@ def _end(
         rollup.roll_up(connection, job.tenant_id, job.run_id, now, actor=worker.name)
         return
     left = connection.execute(_sql("left"), _job(job)).one()
-    until, why = (later.until, later.why) if later else (None, "")
+    until, why = (later.until or row.now, later.why) if later else (None, "")
     if left.queued and until is None:
-        until, why = row.now + max(pause, BACKOFF[0]), "some items are to be attempted again"
+        until = row.now + max(pause, _backoff(job, left.attempts))
+        why = "some items are to be attempted again"
     elif left.dispatching and until is None:
-        until, why = left.deadline_at, "somebody else owes the outcome of some items"
+        # Past their deadline they wait for whoever settles what is stalled, which nobody does while this job is due.
+        until = max(left.deadline_at, row.now + BACKOFF[0])
+        why = "somebody else owes the outcome of some items"
     if until is not None and (left.queued or left.dispatching):
         connection.execute(_sql("hand_back"), _job(job) | {"token": job.token, "until": until, "why": why})
         return
     connection.execute(_sql("complete"), {"job_id": job.job_id, "token": job.token})
     rollup.roll_up(connection, job.tenant_id, job.run_id, row.now, actor=worker.name)
+
+
+def _backoff(job: Claimed, attempts: int) -> timedelta:
+    """Up to half as long again, so that the jobs of a run do not all come back in the same second."""
+    return BACKOFF[min(max(attempts, 1), len(BACKOFF)) - 1] * (1 + job.job_id.int % 100 / 200)
 
 
 def _charge(worker: Worker, job: Claimed, why: str) -> None:
@@ -346,9 +262,9 @@ def _charge(worker: Worker, job: Claimed, why: str) -> None:
 
 def _hold(
     connection: sa.Connection, job: Claimed, row: sa.Row[Any], held: holding.Held, actor: str
-) -> _Later | None:
+) -> Later | None:
     if held.until is not None:
-        return _Later(held.until, held.why)
+        return Later(held.until, held.why)
     ended = _job(job) | {"status": held.status, "why": held.why, "now": row.now, "is_retryable": False}
     count = connection.execute(_sql("end_queued"), ended).rowcount
     audit.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from kernel.delivery import audit
 from kernel.delivery.providers.base import Outcome
 from models import rls
-from models.statements import statements
+from models.statements import array, statements
 
 FIRST_LOOKUP = timedelta(minutes=1)  # after an outcome was found unknown
 _KEPT_CHARACTERS = 500  # of what a provider said
@@ -27,11 +27,6 @@ def by_key(connection: sa.Connection, tenant_id: UUID) -> None:
     is always old, and it would read them whole.
     """
     connection.execute(_sql("by_key"), {"role": rls.SERVICE, "tenant_id": str(tenant_id)})
-
-
-def array(values: Iterable[object]) -> str:
-    """A PostgreSQL array of ids, hashes, numbers or our own words, which need no quotes: a tenth of a driver's time."""
-    return "{" + ",".join(map(str, values)) + "}"
 
 
 def record(

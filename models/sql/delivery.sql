@@ -2,10 +2,16 @@
 -- alone: of a tenant that came after the last analyze the planner takes one row, and then any index for as good as
 -- another.
 
+-- due --
+-- Before a tenant is pinned: jobs of whichever tenants are due, in the order in which they are to be claimed.
+select tenant_id, id from delivery.due_jobs()
+
 -- claim --
--- Before a tenant is pinned: jobs of whichever tenants are due.
 select id, tenant_id, run_id, lease_token
-from delivery.claim_queued_jobs(:worker, :max_jobs, make_interval(secs => :lease_seconds))
+from delivery.claim_queued_jobs(
+    :worker, :max_jobs, make_interval(secs => :lease_seconds),
+    tenants => cast(:tenants as uuid[]), jobs => cast(:jobs as uuid[])
+)
 
 -- hold --
 -- The job under lock, if the lease is still this worker's, with everything that may hold it back.
@@ -15,7 +21,7 @@ select jobs.run_id, jobs.workspace_id, jobs.lease_expires_at, clock_timestamp() 
     runs.account_id, accounts.name as account, accounts.provider, accounts.stopped_at, accounts.stop_reason,
     tenants.status <> 'suspended' as is_active, policies.hourly_cap, policies.daily_cap, policies.person_cap,
     policies.person_cap_days, policies.quiet_from, policies.quiet_until, policies.time_zone,
-    contents.subject, contents.body, coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
+    contents.subject, contents.body, contents.plain_body, coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
 from job
 inner join delivery.job_queue as jobs on jobs.tenant_id = job.tenant_id and jobs.id = job.id
 inner join delivery.campaign_runs as runs on runs.tenant_id = jobs.tenant_id and runs.id = jobs.run_id
@@ -199,7 +205,8 @@ where tenant_id = :tenant_id and workspace_id = :workspace_id and channel = :cha
 with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id)
 select count(*) filter (where items.status = 'queued') as queued,
     count(*) filter (where items.status = 'dispatching') as dispatching,
-    max(attempts.deadline_at) as deadline_at
+    max(attempts.deadline_at) as deadline_at,
+    coalesce(max(items.attempts) filter (where items.status = 'queued'), 0) as attempts
 from job
 inner join delivery.channel_outbox as items on items.tenant_id = job.tenant_id and items.job_id = job.id
 left join delivery.attempts on attempts.tenant_id = items.tenant_id and attempts.item_id = items.id and attempts.state = 'dispatching'
@@ -276,30 +283,6 @@ select delivery.check_campaign_launch_prerequisites(
 
 -- deploy --
 select delivery.deploy_campaign(:campaign_id, cast(:options as jsonb))
-
--- launched_with --
-select accounts.*, contents.id as content_id, contents.version, contents.content_hash, contents.subject, contents.body,
-    policies.hourly_cap, policies.daily_cap, policies.quiet_from, policies.quiet_until, coalesce(policies.time_zone, 'UTC') as time_zone,
-    clock_timestamp() as now
-from delivery.contents
-inner join delivery.provider_accounts as accounts on accounts.tenant_id = contents.tenant_id and accounts.id = contents.account_id
-left join delivery.channel_policies as policies on policies.tenant_id = contents.tenant_id
-    and policies.workspace_id = contents.workspace_id and policies.channel = contents.channel
-where contents.tenant_id = :tenant_id and contents.id = cast(:content_id as uuid)
-
--- audience_counts --
-select audience.excluded_because as why, count(*) as count
-from delivery.contents
-cross join lateral delivery.audience(contents.tenant_id, contents.campaign_id, contents.workspace_id, contents.channel, :at) as audience
-where contents.tenant_id = :tenant_id and contents.id = cast(:content_id as uuid)
-group by 1
-
--- audience_sample --
-select audience.address, audience.variables
-from delivery.contents
-cross join lateral delivery.audience(contents.tenant_id, contents.campaign_id, contents.workspace_id, contents.channel, :at) as audience
-where contents.tenant_id = :tenant_id and contents.id = cast(:content_id as uuid) and audience.excluded_because is null
-limit :count
 
 -- by_key --
 select set_config('role', :role, true), set_config('app.tenant_id', :tenant_id, true), set_config('enable_seqscan', 'off', true),

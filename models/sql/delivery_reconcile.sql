@@ -17,7 +17,7 @@ returning attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, att
 select attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, attempts.state, attempts.started_at, attempts.provider_key,
     attempts.request_hash, attempts.batch_id, batches.provider_key as batch_key,
     coalesce(array_position(batches.attempt_ids, attempts.id), 1) as place,
-    items.address, items.channel, recipients.variables, contents.id as content_id, contents.subject, contents.body,
+    items.address, items.channel, recipients.variables, contents.id as content_id, contents.subject, contents.body, contents.plain_body,
     coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base, clock_timestamp() as now
 from delivery.attempts
 inner join delivery.channel_outbox as items on items.tenant_id = attempts.tenant_id and items.id = attempts.item_id
@@ -34,7 +34,7 @@ order by attempts.batch_id, place
 -- due_cases --
 -- Open cases whose provider may be asked again.
 update delivery.reconciliation_cases as cases
-set next_lookup_at = clock_timestamp() + make_interval(secs => least(60 * power(4, coalesce((evidence ->> 'lookups')::int, 0)), 21600)),
+set next_lookup_at = clock_timestamp() + make_interval(secs => least(60 * power(4, least(coalesce((evidence ->> 'lookups')::int, 0), 5)), 21600)),
     evidence = evidence || jsonb_build_object('lookups', coalesce((evidence ->> 'lookups')::int, 0) + 1, 'looked_up_at', clock_timestamp())
 from (
     select tenant_id, id from delivery.reconciliation_cases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ class Config(BaseModel):
         return timedelta(seconds=self.timeout_seconds)
 
 
-class Adapter:
+class Adapter(ABC):
     """The base of providers. A provider that looks up or takes callbacks says so in `capabilities` and overrides it."""
 
     Config: ClassVar[type[Config]] = Config
@@ -64,15 +65,12 @@ class Adapter:
         """Raises ValueError for an address of a service, or for a secret, that cannot be used."""
         if not (is_plain(secret) and is_plain(callback_secret)):
             raise ValueError("a secret holds characters that no header takes")
-        self._config, self._secret, self._callback_secret, self._clock = (
-            config,
-            secret,
-            callback_secret,
-            clock,
-        )
+        self._config, self._clock = config, clock
+        self._secret, self._callback_secret = secret, callback_secret
 
+    @abstractmethod
     def send(self, messages: Sequence[Message], key: str) -> Sequence[Outcome]:
-        raise NotImplementedError
+        """As the port's."""
 
     def lookup(self, message: Message, key: str) -> Outcome | None:
         raise LookupFailed("this provider cannot be asked for a message by our reference")
@@ -80,8 +78,8 @@ class Adapter:
     def events(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Sequence[Event]:
         raise BadCallback("this account takes no callbacks")
 
-    def close(self) -> None:
-        """Nothing is held open."""
+    def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Lets go of connections."""
 
     @classmethod
     def wants(cls, config: Any, secret: str, callback_secret: str) -> list[str]:
