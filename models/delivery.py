@@ -20,6 +20,7 @@ from models.base import (
     check,
     created_at,
     empty_json,
+    money,
     one_of,
     reference,
     row_id,
@@ -109,6 +110,9 @@ provider_accounts = table(
     sa.Column("sender", sa.Text),
     empty_json("config"),
     sa.Column("secret_env", sa.Text),
+    # What the provider charges for one message or call; null where nobody has said.
+    money("unit_price"),
+    sa.Column("price_currency", sa.Text),
     sa.Column("is_connected", sa.Boolean, nullable=False, server_default=sa.false()),
     # The kill switch.
     sa.Column("stopped_at", Timestamp),
@@ -117,6 +121,10 @@ provider_accounts = table(
     created_at(),
     updated_at(),
     sa.UniqueConstraint("tenant_id", "name"),
+    check("unit_price >= 0", "unit_price"),
+    check(
+        "(unit_price is null) = (price_currency is null) and price_currency ~ '^[A-Z]{3}$'", "price_currency"
+    ),
 )
 
 # What is said, by version. Append-only: what was approved and sent can be read for ever.
@@ -134,6 +142,8 @@ contents = table(
     reference("account_id", "delivery.provider_accounts", required=True),
     sa.Column("subject", sa.Text, nullable=False, server_default=""),
     sa.Column("body", sa.Text, nullable=False),
+    # The same in plain text, where the body is HTML.
+    sa.Column("plain_body", sa.Text),
     sa.Column("content_hash", sa.Text, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     created_at(),
@@ -176,6 +186,18 @@ consents = table(
     one_of("basis", CONSENT_BASES, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("recorded_at", Timestamp, nullable=False),
+    check(f"channel in {CHANNELS}", "channel"),
+)
+
+# Addresses of the tenant's own that tests go to; nobody of the contacts is among them.
+seeds = table(
+    "delivery",
+    "seeds",
+    tenant_id(),
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("address", sa.Text, primary_key=True),
+    sa.Column("added_by", sa.Text, nullable=False),
+    created_at(),
     check(f"channel in {CHANNELS}", "channel"),
 )
 
@@ -502,8 +524,8 @@ quota_windows = table(
     check("span in ('hour', 'day')", "span"),
 )
 
-# Append-only, each row bound to the one before it. A chain is that of a run or of a job: whoever holds that row may
-# write, so workers on different jobs wait for nobody.
+# Append-only, each row bound to the one before it. A chain is that of a run or of a job, of an account (its stops) or a
+# campaign (its tests): whoever holds that row may write, so workers on different jobs wait for nobody.
 audit_events = table(
     "delivery",
     "audit_events",

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import campaign_setup, campaign_work, ui
+from dagster_project.cli import campaign_setup, campaign_trial, campaign_work, ui
 from dagster_project.cli import campaign_views as told
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     import sqlalchemy as sa
 
     from kernel.delivery import views
+    from kernel.delivery.preview import Preview
 
 app = typer.Typer(
     help="Campaigns: write, approve, launch, send, follow, and settle what is uncertain.",
@@ -31,9 +33,15 @@ app.command()(campaign_setup.account)
 app.command()(campaign_setup.policy)
 app.command()(campaign_setup.suppress)
 app.command()(campaign_setup.consent)
+app.command()(campaign_trial.seeds)
 app.command()(campaign_setup.write)
 
 _SHOWN = 20
+_At = Annotated[
+    str | None, typer.Option(help="When the first message goes: 2026-12-01T09:00, in --time-zone.")
+]
+_Until = Annotated[str | None, typer.Option(help="Nothing goes after this: what is queued then expires.")]
+_Zone = Annotated[str | None, typer.Option(help="IANA name; the tenant's when left out.")]
 
 
 @app.command()
@@ -42,12 +50,19 @@ def preview(
     tenant: asked.Tenant,
     channel: asked.Channel = None,
     step: asked.Step = None,
+    at: _At = None,
+    until: _Until = None,
+    time_zone: _Zone = None,
     as_json: ui.Json = False,
 ) -> None:
-    """What a launch would send now, to whom, and what stands in its way. Nothing is sent."""
+    """What a launch would send to whom, its cost, by when, beside which others, and what stands in its way."""
     with asked.of(tenant) as (connection, found):
         campaign_id = _campaign(connection, found.id, campaign)
-        seen = _previewed(connection, found.id, campaign_id, channel, step)
+        zone = time_zone or found.time_zone
+        seen = _previewed(
+            connection, found.id, campaign_id, channel, step, scheduled_for=_instant(at, zone),
+            expires_at=_instant(until, zone),
+        )  # fmt: skip
     if as_json:
         ui.emit(told.preview(seen), as_json)
         return
@@ -61,6 +76,7 @@ def preview(
                 f" --hash {seen.content_hash[: asked.HASH_DIGITS]} --as NAME")  # fmt: skip
 
 
+app.command("test")(campaign_trial.send_test)
 app.command()(campaign_setup.approve)
 
 
@@ -73,13 +89,9 @@ def launch(
     content_hash: Annotated[
         str | None, typer.Option("--hash", help="Of what preview showed: launch that and nothing newer.")
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="When the first message goes: 2026-12-01T09:00, in --time-zone.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Nothing goes after this: what is queued then expires.")
-    ] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name; the tenant's when left out.")] = None,
+    at: _At = None,
+    until: _Until = None,
+    time_zone: _Zone = None,
     occurrence: Annotated[
         str, typer.Option(help="Which time of a repeated campaign, such as 2026-12.")
     ] = "once",
@@ -94,7 +106,7 @@ def launch(
     from kernel.delivery import launch as launching
 
     if dry_run:
-        preview(campaign, tenant, channel, step, as_json)
+        preview(campaign, tenant, channel, step, at, until, time_zone, as_json)
         return
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user, asked.ANYBODY)
@@ -105,8 +117,7 @@ def launch(
         made = launching.launch(
             connection, found.id, campaign_id, actor=who, at=asked.now(), problems=asked.problems,
             request_id=request, channel=channel, step=step, content_hash=content_hash, occurrence=occurrence,
-            scheduled_for=asked.instant(at, zone) if at else None,
-            expires_at=asked.instant(until, zone) if until else None, time_zone=zone,
+            scheduled_for=_instant(at, zone), expires_at=_instant(until, zone), time_zone=zone,
         )  # fmt: skip
     ui.emit(made, as_json)
     ui.step("Next", f"revenue-os campaign show {told.short(made.run_id)} -t {found.slug}")
@@ -272,19 +283,18 @@ def _campaign(connection: sa.Connection, tenant_id: UUID, campaign: str) -> UUID
 
 
 def _previewed(
-    connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, channel: str | None, step: int | None
-) -> Any:
-    from kernel.delivery import launch as launching
+    connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, channel: str | None, step: int | None,
+    **when: datetime | None,
+) -> Preview:  # fmt: skip
+    from kernel.delivery.preview import preview as previewed
 
-    return launching.preview(
-        connection,
-        tenant_id,
-        campaign_id,
-        at=asked.now(),
-        problems=asked.problems,
-        channel=channel,
-        step=step,
-    )
+    return previewed(
+        connection, tenant_id, campaign_id, at=asked.now(), problems=asked.problems, channel=channel, step=step, **when
+    )  # fmt: skip
+
+
+def _instant(text: str | None, zone: str) -> datetime | None:
+    return asked.instant(text, zone) if text else None
 
 
 def _seen(

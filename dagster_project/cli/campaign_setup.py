@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import time
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,12 @@ def accounts(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
 
     with asked.of(tenant) as (connection, found):
         rows = views.accounts(connection, found.id)
-    ui.emit(rows if as_json else [told.account(row) for row in rows], as_json, title="Provider accounts")
+        switches = views.switches(connection, found.id)
+    if as_json:
+        ui.emit([_with(row, switches) for row in rows], as_json)
+        return
+    ui.emit([told.account(row) for row in rows], as_json, title="Provider accounts")
+    _tell_switches(switches)
 
 
 def account(
@@ -49,6 +55,9 @@ def account(
     ] = None,
     secret_env: Annotated[
         str | None, typer.Option(help="The environment variable with the secret; it is stored nowhere.")
+    ] = None,
+    price: Annotated[
+        str | None, typer.Option(help="Of one message or call, as 0.0004 EUR; none takes it away.")
     ] = None,
     connect: Annotated[
         bool | None, typer.Option("--connect/--disconnect", help="Let campaigns use it, or not.")
@@ -71,26 +80,35 @@ def account(
     changes = {key: None if value == "" else value for key, value in given.items() if value is not None}
     with asked.of(tenant) as (connection, found):
         known = {row.name: row for row in views.accounts(connection, found.id)}
-        if changes or change or stop or start:
+        if changes or change or price or stop or start:
             who = asked.speaker(connection, found.id, user)
-            if changes or change:
+            if changes or change or price:
                 config = _changed(known[name].config if name in known else {}, change or [])
-                _store(connection, found.id, name, known.get(name), changes | {"config": config})
+                _store(
+                    connection, found.id, name, known.get(name), changes | _price(price) | {"config": config}
+                )
             if stop:
                 control.stop_account(connection, found.id, name, actor=who, reason=why, at=asked.now())
             if start:
-                control.start_account(connection, found.id, name)
+                control.start_account(connection, found.id, name, actor=who, reason=why, at=asked.now())
             _record(connection, found.id, who, why, {"account": name, "stop": stop, "start": start}
-                    | changes | {"set": change or []})  # fmt: skip
+                    | changes | {"set": change or [], "price": price})  # fmt: skip
         elif name not in known:
             raise RefusedError(
                 f"the tenant has no provider account {name!r}: see revenue-os campaign accounts"
             )
         (row,) = [row for row in views.accounts(connection, found.id) if row.name == name]
         wrong = asked.problems(row)
-    shown = told.account(row) | {"config": json.dumps(row.config) if row.config else None,
-                                 "secret in": row.secret_env, "problems": wrong}  # fmt: skip
-    ui.emit(_with(row, wrong) if as_json else shown, as_json)
+        switches = [each for each in views.switches(connection, found.id) if each.account == name]
+    if as_json:
+        ui.emit(_with(row, switches) | {"problems": wrong}, as_json)
+        return
+    shown = told.account(row) | {
+        "price": told.price(row), "config": json.dumps(row.config) if row.config else None, "secret in": row.secret_env,
+        "problems": wrong,
+    }  # fmt: skip
+    ui.emit(shown, as_json)
+    _tell_switches(switches)
 
 
 def policy(
@@ -167,6 +185,14 @@ def write(
     body_file: Annotated[
         Path | None, typer.Option(help="A file with it, text or HTML.", exists=True, dir_okay=False)
     ] = None,
+    plain_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the plain text beside HTML; made of the HTML when left out.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     subject: Annotated[str, typer.Option(help="Of an e-mail.")] = "",
     step: Annotated[int, typer.Option(help="Of a sequence of messages to the same people.", min=1)] = 1,
     user: asked.As = "",
@@ -187,6 +213,7 @@ def write(
             campaign_id,
             account=account,
             body=text,
+            plain_body=asked.text_of(plain_file) if plain_file else None,
             subject=subject,
             step=step,
             author=who,
@@ -224,7 +251,9 @@ def _store(connection: Any, tenant_id: Any, name: str, known: Any, changes: dict
     from models.delivery import PROVIDERS
 
     kept = {} if known is None else {
-        key: getattr(known, key) for key in ("channel", "provider", "sender", "secret_env", "is_connected")
+        key: getattr(known, key) for key in (
+            "channel", "provider", "sender", "secret_env", "is_connected", "unit_price", "price_currency"
+        )
     }  # fmt: skip
     values = kept | changes
     missing = [f"--{key}" for key in ("channel", "provider") if not values.get(key)]
@@ -309,7 +338,22 @@ def _record(connection: Any, tenant_id: Any, who: str, why: str, detail: dict[st
     switches.record(connection, tenant_id, detail, actor=who, reason=why, at=asked.now())
 
 
-def _with(row: Any, wrong: list[str]) -> dict[str, Any]:
+def _with(row: Any, switches: list[Any]) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return asdict(row) | {"problems": wrong}
+    return asdict(row) | {"switches": [asdict(each) for each in switches if each.account == row.name]}
+
+
+def _tell_switches(switches: list[Any]) -> None:
+    if switches:
+        ui.emit([told.switch(each) for each in switches], False, title="Stops and starts (UTC)")
+
+
+def _price(text: str | None) -> dict[str, Any]:
+    if text is None or text == "none":
+        return {} if text is None else {"unit_price": None, "price_currency": None}
+    number, _, currency = text.strip().partition(" ")
+    try:
+        return {"unit_price": Decimal(number), "price_currency": currency.strip() or None}
+    except InvalidOperation:
+        ui.fail(f"--price {text!r} is no price: write it as 0.0004 EUR, or none")

@@ -14,7 +14,8 @@ from dagster_project.cli import ui
 
 if TYPE_CHECKING:
     from kernel.delivery import views
-    from kernel.delivery.launch import Preview
+    from kernel.delivery.preview import Conflict, Preview, Window
+    from kernel.delivery.trial import Tested
 
 SHORTEST = 8
 
@@ -47,6 +48,29 @@ def account(row: views.Account) -> dict[str, Any]:
         "sender": row.sender,
         "state": stopped or ("connected" if row.is_connected else "not connected"),
     }
+
+
+def price(row: views.Account) -> str | None:
+    return None if row.unit_price is None else f"{row.unit_price:f} {row.price_currency}"
+
+
+def switch(row: views.Switch) -> dict[str, Any]:
+    was = "stopped" if row.is_stop else "started"
+    return {"account": row.account, "was": was, "at": at(row.at), "by": row.by, "reason": row.reason}
+
+
+def seed(row: views.Seed) -> dict[str, Any]:
+    return {
+        "address": row.address,
+        "channel": row.channel,
+        "added by": row.added_by,
+        "added": at(row.added_at),
+    }
+
+
+def tested(row: Tested) -> dict[str, Any]:
+    answer = row.outcome.error or row.outcome.error_code or row.outcome.message_id
+    return {"address": row.address, "became": row.outcome.state, "answer": answer}
 
 
 def status(run: views.Run) -> str:
@@ -213,24 +237,67 @@ def tell_preview(found: Preview) -> None:
         False,
         title="Before a launch",
     )
-    if found.content_id is None:
+    if found.content_id is None or found.cost is None or found.forecast is None:
         return
-    excluded = [{"reason": reason, "people": count} for reason, count in sorted(found.excluded.items())]
+    excluded = [
+        {"reason": reason, "people": count} for reason, count in sorted((found.excluded or {}).items())
+    ]
     told = {
         "content": f"{found.content_id} (version {found.version}, {found.channel})",
         "hash": found.content_hash,
         "audience": found.audience,
         "would be sent": found.included,
-        "the caps allow now": "all" if found.cap_left is None else found.cap_left,
         "first one at": f"{at(found.starts_at)} UTC",
-    }
+        **_forecast(found),
+        "cost": found.cost.told if found.cost.expected is None
+        else f"{found.cost.expected:f} {found.cost.currency}, {found.cost.told}",
+        "quota": f"{found.included} units" + ("" if found.quota else ", no cap"),
+    }  # fmt: skip
     ui.emit(told, False, title="What would go out")
+    if found.quota:
+        ui.emit([_window(each) for each in found.quota], False, title="Caps now (UTC)")
     if excluded:
         ui.emit(excluded, False, title="Left out")
+    if found.conflicts:
+        ui.emit(
+            [_conflict(each) for each in found.conflicts],
+            False,
+            title="Other campaigns to the same people (UTC)",
+        )
+    if found.person_cap:
+        cap = found.person_cap
+        typer.echo(f"\nOf {cap.limit} messages in {cap.days} days to one person: {cap.excluded} have had them and are left out,"
+                   f" {cap.at_risk} will have when what is queued has gone; who comes last then is skipped.")  # fmt: skip
     for sample in found.samples:
         head = {"to": sample.address, "from": sample.sender, "subject": sample.subject}
         ui.emit({name: value for name, value in head.items() if value}, False, title="Sample")
         typer.echo("\n" + ui.lines(sample.body.strip()))
+        if sample.plain_body:
+            typer.echo("\nAs plain text\n\n" + ui.lines(sample.plain_body.strip()))
+
+
+def _forecast(found: Preview) -> dict[str, Any]:
+    """When the last one goes, from what that comes, and what expires before it."""
+    forecast = found.forecast
+    if forecast is None or forecast.finishes_at is None:
+        return {"last one at": forecast and forecast.told}
+    told = {"last one at": f"{at(forecast.finishes_at)} UTC", "computed from": forecast.told}
+    if forecast.good_until and forecast.good_until < forecast.finishes_at:
+        told["but"] = f"what is left expires at {at(forecast.good_until)} UTC"
+    return told
+
+
+def _window(row: Window) -> dict[str, Any]:
+    return {
+        "cap of the": row.span, "limit": row.limit, "used": row.used, "of this run now": row.takes, "then left": row.remains,
+    }  # fmt: skip
+
+
+def _conflict(row: Conflict) -> dict[str, Any]:
+    return {
+        "campaign": row.campaign, "channel": row.channel, "same people": row.people, "still to go": row.to_come,
+        "last reached": at(row.last_reached_at),
+    }  # fmt: skip
 
 
 def tell_drawer(found: views.Drawer) -> None:

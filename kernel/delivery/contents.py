@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import keys
+from kernel.delivery import keys, plain
 from kernel.delivery.providers.base import Message
 from kernel.delivery.providers.content import is_html
 from kernel.errors import RefusedError
@@ -28,7 +29,10 @@ _KNOWN = ("first_name", "last_name", "company", "address", "unsubscribe_url")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One version. `sender` and `unsubscribe_base` are its account's; `unsubscribe_base` is None without such links."""
+    """One version. `sender` and `unsubscribe_base` are its account's; `unsubscribe_base` is None without such links.
+
+    `plain_body` says in plain text what `body` says in HTML; None where `body` is no HTML.
+    """
 
     id: UUID
     channel: str
@@ -36,6 +40,14 @@ class Content:
     body: str
     sender: str
     unsubscribe_base: str | None
+    plain_body: str | None = None
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> Content:
+        """Of a row that has the columns of a content beside `content_id` and those of its account."""
+        return cls(
+            row.content_id, row.channel, row.subject, row.body, row.sender, row.unsubscribe_base, row.plain_body
+        )  # fmt: skip
 
 
 def write(
@@ -45,11 +57,15 @@ def write(
     *,
     account: str,
     body: str,
+    plain_body: str | None = None,
     subject: str = "",
     step: int = 1,
     author: str,
 ) -> UUID:
-    """Stores a new version for the account's channel; its id. Raises RefusedError naming what cannot stand."""
+    """Stores a new version for the account's channel; its id. Raises RefusedError naming what cannot stand.
+
+    Mail in HTML goes with a plain text beside it: `plain_body`, or what the HTML says without its tags.
+    """
     tenancy.service(connection, tenant_id)
     by_name = sa.select(provider_accounts).where(
         provider_accounts.c.tenant_id == tenant_id, provider_accounts.c.name == account
@@ -66,6 +82,7 @@ def write(
     if connection.execute(campaign.with_for_update(key_share=True)).scalar() is None:
         raise RefusedError(f"the tenant has no campaign {campaign_id}: see revenue-os campaign list")
     _expect_usable(found.channel, subject, body)
+    plain_body = _plain_body(found.channel, body, plain_body)
     mine = sa.select(sa.func.coalesce(sa.func.max(contents.c.version), 0)).where(
         contents.c.tenant_id == tenant_id, contents.c.campaign_id == campaign_id,
         contents.c.channel == found.channel, contents.c.step == step,
@@ -74,8 +91,8 @@ def write(
     stored = contents.insert().values(
         tenant_id=tenant_id, workspace_id=found.workspace_id, campaign_id=campaign_id, channel=found.channel,
         step=step, version=version, account_id=found.id, subject=subject, body=body,
-        content_hash=content_hash(
-            found.channel, found.id, found.sender, found.config.get("unsubscribe_base"), subject, body
+        plain_body=plain_body, content_hash=content_hash(
+            found.channel, found.id, found.sender, found.config.get("unsubscribe_base"), subject, body, plain_body
         ), created_by=author,
     )  # fmt: skip
     return connection.execute(stored.returning(contents.c.id)).scalar_one()
@@ -113,10 +130,17 @@ def approve(
 
 
 def content_hash(
-    channel: str, account_id: UUID, sender: str | None, unsubscribe_base: str | None, subject: str, body: str
+    channel: str,
+    account_id: UUID,
+    sender: str | None,
+    unsubscribe_base: str | None,
+    subject: str,
+    body: str,
+    plain_body: str | None = None,
 ) -> str:
     """What an approval binds to: everything a recipient sees. A launch works it out anew from the account of then."""
-    return keys.digest(channel, str(account_id), sender or "", unsubscribe_base or "", subject, body)
+    fields = (channel, str(account_id), sender or "", unsubscribe_base or "", subject, body, plain_body or "")
+    return keys.digest(*fields)
 
 
 def rendered(content: Content, reference: str, address: str, variables: Mapping[str, str]) -> Message:
@@ -134,13 +158,34 @@ def rendered(content: Content, reference: str, address: str, variables: Mapping[
         address=address,
         subject=" ".join(_filled(content.subject, given, escape=False).split()),
         body=_filled(content.body, given, escape=content.channel == "email" and is_html(content.body)),
+        plain_body=None if content.plain_body is None else _filled(content.plain_body, given, escape=False),
         headers=headers,
     )
 
 
 def request_hash(message: Message) -> str:
-    fields = [message.channel, message.sender, message.address, message.subject, message.body]
+    fields = [
+        message.channel,
+        message.sender,
+        message.address,
+        message.subject,
+        message.body,
+        message.plain_body or "",
+    ]
     return keys.digest(*fields, *(f"{name}:{value}" for name, value in sorted(message.headers.items())))
+
+
+def _plain_body(channel: str, body: str, given: str | None) -> str | None:
+    if channel != "email" or not is_html(body):
+        if given is not None:
+            raise RefusedError("the body is no HTML of a mail: a plain text stands beside HTML alone")
+        return None
+    if given is None:
+        return plain.text_of(body) or None  # of pictures alone there is nothing to say
+    _expect_fields(given)
+    if not given.strip():
+        raise RefusedError("the plain text is empty: leave it out, and it is made of the HTML")
+    return given
 
 
 def _filled(text: str, given: Mapping[str, str], *, escape: bool) -> str:
@@ -156,12 +201,16 @@ def _expect_usable(channel: str, subject: str, body: str) -> None:
         raise RefusedError("the content has no body: write what recipients are to read")
     if channel == "email" and not subject.strip():
         raise RefusedError("an email needs a subject: give one")
-    for found in _FIELD.finditer(subject + body):
+    _expect_fields(subject + body)
+
+
+def _expect_fields(text: str) -> None:
+    for found in _FIELD.finditer(text):
         if found[1] not in _KNOWN:
             raise RefusedError(f"{found[0]} names no field: use {', '.join(_KNOWN)}")
         if found[1] in ("first_name", "last_name", "company") and not (found[2] or "").strip():
             raise RefusedError(f"{found[0]} says nothing where it is not known: write {{{{{found[1]}|...}}}}")
-    if "{{" in _FIELD.sub("", subject + body):
+    if "{{" in _FIELD.sub("", text):
         raise RefusedError(
             "the content has {{ without a field behind it: write fields as {{first_name|there}}"
         )

@@ -109,19 +109,29 @@ def stop_account(
     """The kill switch: nothing more goes through the account, whichever run it belongs to."""
     if not reason.strip():
         raise RefusedError("a stop needs its reason: say why, it is shown to everybody who launches")
-    _switch(connection, tenant_id, name, {"stopped_at": at, "stopped_by": actor, "stop_reason": reason})
+    stopped = {"stopped_at": at, "stopped_by": actor, "stop_reason": reason}
+    account_id = _switch(connection, tenant_id, name, stopped)
+    audit.append(connection, tenant_id, account_id, "account_stopped", actor=actor, at=at, reason=reason)
 
 
-def start_account(connection: sa.Connection, tenant_id: UUID, name: str) -> None:
-    _switch(connection, tenant_id, name, {"stopped_at": None, "stopped_by": None, "stop_reason": None})
+def start_account(
+    connection: sa.Connection, tenant_id: UUID, name: str, *, actor: str, at: datetime, reason: str = ""
+) -> None:
+    """Takes the stop back. Who stopped it and why stays in the account's chain of the audit."""
+    account_id = _switch(
+        connection, tenant_id, name, {"stopped_at": None, "stopped_by": None, "stop_reason": None}
+    )
+    audit.append(connection, tenant_id, account_id, "account_started", actor=actor, at=at, reason=reason)
 
 
-def _switch(connection: sa.Connection, tenant_id: UUID, name: str, values: dict[str, Any]) -> None:
+def _switch(connection: sa.Connection, tenant_id: UUID, name: str, values: dict[str, Any]) -> UUID:
     tenancy.service(connection, tenant_id)
     of = (provider_accounts.c.tenant_id == tenant_id, provider_accounts.c.name == name)
     changed = provider_accounts.update().where(*of).values(**values, updated_at=sa.func.now())
-    if not connection.execute(changed).rowcount:
+    found = connection.execute(changed.returning(provider_accounts.c.id)).scalar()
+    if found is None:
         raise RefusedError(f"the tenant has no provider account {name!r}: see revenue-os campaign accounts")
+    return found
 
 
 def _locked(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> sa.Row[Any]:

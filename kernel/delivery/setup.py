@@ -1,9 +1,13 @@
-"""What a tenant sets before it can send: workspaces, rules of channels, provider accounts, suppressions, consents."""
+"""What a tenant sets before it can send: workspaces, rules of channels, provider accounts, suppressions, consents,
+addresses for tests.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import available_timezones
@@ -20,9 +24,11 @@ from models.delivery import (
     channel_policies,
     consents,
     provider_accounts,
+    seeds,
     suppressions,
     workspaces,
 )
+from models.spine import spine_contacts, tenants
 
 # Of a new workspace. Whoever sends more says so.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -87,14 +93,22 @@ def account(
     config: Mapping[str, Any] | None = None,
     secret_env: str | None = None,
     is_connected: bool = False,
+    unit_price: Decimal | None = None,
+    price_currency: str | None = None,
     workspace_name: str = "default",
 ) -> UUID:
-    """Adds or changes an account with a provider. The secret itself is never stored, only where to read it."""
+    """Adds or changes an account with a provider. The secret itself is never stored, only where to read it.
+
+    `unit_price` is what one message or call costs, in the tenant's currency unless said otherwise; None where nobody knows.
+    """
     _expect_channel(channel)
+    if unit_price is not None:
+        price_currency = _currency(connection, tenant_id, unit_price, price_currency)
     of = workspace(connection, tenant_id, workspace_name)
     values = {
         "sender": sender, "config": dict(config or {}), "secret_env": secret_env, "is_connected": is_connected,
-        "channel": channel, "provider": provider,
+        "channel": channel, "provider": provider, "unit_price": unit_price,
+        "price_currency": None if unit_price is None else price_currency,
     }  # fmt: skip
     row = pg.insert(provider_accounts).values(tenant_id=tenant_id, workspace_id=of, name=name, **values)
     stored = row.on_conflict_do_update(
@@ -117,10 +131,9 @@ def suppress(
         raise RefusedError(f"{reason!r} is no reason to suppress: use {', '.join(SUPPRESSIONS)}")
     if channel != "all":
         _expect_channel(channel)
-    tenancy.service(connection, tenant_id)
     rows = [
         {"tenant_id": tenant_id, "channel": channel, "address": address, "reason": reason, "source": source}
-        for address in sorted({normal(address) for address in addresses})
+        for address in normal(connection, tenant_id, addresses)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -142,13 +155,12 @@ def consent(
     _expect_channel(channel)
     if basis not in CONSENT_BASES:
         raise RefusedError(f"{basis!r} is no basis of consent: use {', '.join(CONSENT_BASES)}")
-    tenancy.service(connection, tenant_id)
     rows = [
         {
             "tenant_id": tenant_id, "channel": channel, "address": address, "basis": basis, "source": source,
             "recorded_at": at,
         }
-        for address in sorted({normal(address) for address in addresses})
+        for address in normal(connection, tenant_id, addresses)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -159,13 +171,78 @@ def consent(
     return len(rows)
 
 
-def normal(address: str) -> str:
-    """An address or number as `delivery.normal_address` in the database writes it."""
-    text = address.strip()
-    if "@" in text:
-        return text.lower()
-    digits = "".join(character for character in text if character not in "().-" and not character.isspace())
-    return f"+{digits[2:]}" if digits.startswith("00") else digits
+def add_seeds(
+    connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], *, channel: str, actor: str
+) -> int:
+    """Addresses of the tenant's own that tests may go to; how many are new.
+
+    Raises RefusedError for one that cannot be sent to, and for a contact's: a test is never a message to them.
+    """
+    _expect_channel(channel)
+    given = normal(connection, tenant_id, addresses)
+    each = _column(given)
+    is_none = sa.select(each).where(~sa.func.delivery.is_address(channel, each))
+    if strange := connection.execute(is_none).scalars().all():
+        raise RefusedError(f"{strange[0]} is no address of {channel}: write it as messages are to reach it")
+    if theirs := contacts_among(connection, tenant_id, given, channel=channel):
+        raise RefusedError(f"{theirs[0]} is a contact of the tenant: a test goes to addresses of your own")
+    rows = [
+        {"tenant_id": tenant_id, "channel": channel, "address": address, "added_by": actor} for address in given
+    ]  # fmt: skip
+    if not rows:
+        return 0
+    stored = pg.insert(seeds).on_conflict_do_nothing().returning(seeds.c.address)
+    return len(connection.execute(stored, rows).all())
+
+
+def remove_seeds(
+    connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], *, channel: str
+) -> int:
+    """Takes addresses off the list of those that tests may go to; how many were on it."""
+    given = normal(connection, tenant_id, addresses)
+    of = (seeds.c.tenant_id == tenant_id, seeds.c.channel == channel, seeds.c.address.in_(given))
+    return connection.execute(seeds.delete().where(*of)).rowcount
+
+
+def contacts_among(
+    connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], *, channel: str
+) -> list[str]:
+    """Those of `addresses`, which are normal ones, that a contact of the tenant has."""
+    column = spine_contacts.c.email if channel == "email" else spine_contacts.c.phone
+    theirs = sa.select(sa.func.delivery.normal_address(column)).where(spine_contacts.c.tenant_id == tenant_id)
+    each = _column(list(addresses))
+    return list(connection.execute(sa.select(each).where(each.in_(theirs)).order_by(each)).scalars())
+
+
+def normal(connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str]) -> list[str]:
+    """Addresses and numbers as they are kept and compared, each once; the database alone knows how that is.
+
+    Raises RefusedError for a domain that mail servers write in another way: nothing would ever be sent to it so.
+    """
+    tenancy.service(connection, tenant_id)
+    # NUL is in no address, and no text of the database holds it.
+    each = _column([address.replace("\0", "") for address in addresses])
+    of = sa.select(sa.func.delivery.normal_address(each).label("address")).distinct().subquery()
+    query = sa.select(of.c.address).where(of.c.address.is_not(None)).order_by(of.c.address)
+    found = list(connection.execute(query).scalars())
+    for address in found:
+        if "@" in address and not address.rpartition("@")[2].isascii():
+            raise RefusedError(f"{address} has a domain that mail servers write otherwise: give it as xn--…")
+    return found
+
+
+def _currency(connection: sa.Connection, tenant_id: UUID, price: Decimal, given: str | None) -> str:
+    if not price.is_finite() or price < 0:
+        raise RefusedError(f"{price} is no price: give a number from 0 on")
+    if given is not None and re.fullmatch("[A-Z]{3}", given) is None:
+        raise RefusedError(f"{given!r} is no currency: write it as EUR")
+    tenancy.service(connection, tenant_id)
+    of_tenant = sa.select(tenants.c.default_currency).where(tenants.c.id == tenant_id)
+    return given or connection.execute(of_tenant).scalar_one()
+
+
+def _column(texts: list[str]) -> sa.ColumnElement[str]:
+    return sa.func.unnest(sa.cast(texts, pg.ARRAY(sa.Text))).column_valued("each")
 
 
 def _expect_channel(channel: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, time
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -45,7 +46,10 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account with a provider; `secret_env` names the environment variable with its secret."""
+    """An account with a provider; `secret_env` names the environment variable with its secret.
+
+    `unit_price` is what one message or call costs, None where nobody has said.
+    """
 
     id: UUID
     name: str
@@ -54,10 +58,33 @@ class Account:
     sender: str | None
     config: Mapping[str, Any]
     secret_env: str | None
+    unit_price: Decimal | None
+    price_currency: str | None
     is_connected: bool
     stopped_at: datetime | None
     stopped_by: str | None
     stop_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """An account was stopped, or started again."""
+
+    account: str
+    is_stop: bool
+    at: datetime
+    by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """An address of the tenant's own that tests go to."""
+
+    channel: str
+    address: str
+    added_by: str
+    added_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,7 @@ class Content:
     version: int
     subject: str
     body: str
+    plain_body: str | None
     written_by: str
 
 
@@ -119,6 +147,7 @@ class Run:
     retry_of_run_id: UUID | None
     root_run_id: UUID
     request_id: str
+    content_id: UUID
     content_hash: str
 
 
@@ -245,6 +274,15 @@ def campaigns(connection: sa.Connection, tenant_id: UUID) -> list[Campaign]:
 
 def accounts(connection: sa.Connection, tenant_id: UUID) -> list[Account]:
     return [Account(**row) for row in _rows(connection, "accounts", tenant_id=tenant_id)]
+
+
+def switches(connection: sa.Connection, tenant_id: UUID) -> list[Switch]:
+    """Every stop and start of the tenant's accounts, of each the newest first."""
+    return [Switch(**row) for row in _rows(connection, "switches", tenant_id=tenant_id)]
+
+
+def seeds(connection: sa.Connection, tenant_id: UUID) -> list[Seed]:
+    return [Seed(**row) for row in _rows(connection, "seeds", tenant_id=tenant_id)]
 
 
 def policies(connection: sa.Connection, tenant_id: UUID, workspace: str = "default") -> list[Policy]:

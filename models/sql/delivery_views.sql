@@ -15,11 +15,28 @@ order by campaigns.name, campaigns.id
 
 -- accounts --
 select accounts.id, accounts.name, accounts.channel, accounts.provider, accounts.sender, accounts.config, accounts.secret_env,
-    accounts.is_connected, accounts.stopped_at, coalesce(people.name, accounts.stopped_by) as stopped_by, accounts.stop_reason
+    accounts.unit_price, accounts.price_currency, accounts.is_connected, accounts.stopped_at, coalesce(people.name, accounts.stopped_by) as stopped_by, accounts.stop_reason
 from delivery.provider_accounts as accounts
 left join spine.user_tenants as people on people.tenant_id = accounts.tenant_id and people.user_id::text = accounts.stopped_by
 where accounts.tenant_id = :tenant_id
 order by accounts.name
+
+-- switches --
+-- When accounts were stopped and started again, the newest first.
+select accounts.name as account, events.event = 'account_stopped' as is_stop, events.at, coalesce(people.name, events.actor) as by,
+    nullif(events.detail ->> 'reason', '') as reason
+from delivery.provider_accounts as accounts
+inner join delivery.audit_events as events on events.tenant_id = accounts.tenant_id and events.chain = accounts.id
+left join spine.user_tenants as people on people.tenant_id = accounts.tenant_id and people.user_id::text = events.actor
+where accounts.tenant_id = :tenant_id
+order by accounts.name, events.number desc
+
+-- seeds --
+select seeds.channel, seeds.address, coalesce(people.name, seeds.added_by) as added_by, seeds.created_at as added_at
+from delivery.seeds
+left join spine.user_tenants as people on people.tenant_id = seeds.tenant_id and people.user_id::text = seeds.added_by
+where seeds.tenant_id = :tenant_id
+order by seeds.channel, seeds.address
 
 -- policies --
 select policies.channel, policies.hourly_cap, policies.daily_cap, policies.person_cap, policies.person_cap_days,
@@ -37,7 +54,7 @@ select runs.id, campaigns.name as campaign, runs.campaign_id, runs.channel, runs
     coalesce(authors.name, runs.created_by) as created_by, coalesce(approvers.name, runs.approved_by) as approved_by,
     runs.started_at, runs.completed_at, runs.paused_at, coalesce(pausers.name, runs.paused_by) as paused_by,
     runs.cancel_requested_at, coalesce(cancellers.name, runs.cancel_requested_by) as cancel_requested_by, runs.error_code,
-    runs.error_message, runs.retry_of_run_id, runs.root_run_id, runs.request_id, runs.content_hash
+    runs.error_message, runs.retry_of_run_id, runs.root_run_id, runs.request_id, runs.content_id, runs.content_hash
 from delivery.campaign_runs as runs
 inner join spine.spine_campaigns as campaigns on campaigns.tenant_id = runs.tenant_id and campaigns.id = runs.campaign_id
 inner join delivery.provider_accounts as accounts on accounts.tenant_id = runs.tenant_id and accounts.id = runs.account_id
@@ -144,7 +161,7 @@ select id from delivery.reconciliation_cases where tenant_id = :tenant_id and id
 
 -- content --
 select contents.id, contents.content_hash, contents.channel, contents.step, contents.version, contents.subject, contents.body,
-    coalesce(people.name, contents.created_by) as written_by
+    contents.plain_body, coalesce(people.name, contents.created_by) as written_by
 from delivery.contents
 left join spine.user_tenants as people on people.tenant_id = contents.tenant_id and people.user_id::text = contents.created_by
 where contents.tenant_id = :tenant_id and contents.id = :id

@@ -36,7 +36,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it goes out. `reference` is the id of the attempt, which lookups and callbacks give back."""
+    """One message as it goes out. `reference` is the id of the attempt, which lookups and callbacks give back.
+
+    `plain_body` says in plain text what `body` says in HTML; None where `body` is no HTML.
+    """
 
     reference: str
     channel: str
@@ -45,6 +48,7 @@ class Message:
     subject: str
     body: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    plain_body: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

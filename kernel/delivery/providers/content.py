@@ -36,7 +36,8 @@ def unsendable(message: Message) -> str | None:
     for name, text in lines.items():
         if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
             return f"the {name} holds a line break or a character that is none"
-    if "\0" in message.body or any(unicodedata.category(character) == "Cs" for character in message.body):
+    body = message.body + (message.plain_body or "")
+    if "\0" in body or any(unicodedata.category(character) == "Cs" for character in body):
         return "the body holds the character NUL or half a character"
     return None
 

@@ -147,11 +147,14 @@ def _list(value: Any) -> list[Any]:
 
 
 def _email(message: Message) -> dict[str, Any]:
+    bodies = {"html" if is_html(message.body) else "text": message.body}
+    if message.plain_body is not None:
+        bodies["text"] = message.plain_body
     return {
         "from": message.sender,
         "to": [message.address],
         "subject": message.subject,
-        "html" if is_html(message.body) else "text": message.body,
+        **bodies,
         "headers": dict(message.headers),
         "tags": [{"name": "reference", "value": message.reference}],
     }

@@ -176,8 +176,15 @@ def _composed(message: Message, sender: str, now: datetime, policy: EmailPolicy)
     composed["Message-ID"] = _message_id(message, sender)
     for name, value in message.headers.items():
         composed[name] = value
-    subtype = "html" if is_html(message.body) else "plain"
-    composed.set_content(message.body, subtype=subtype, charset="utf-8", cte="quoted-printable")
+    written = {"charset": "utf-8", "cte": "quoted-printable"}
+    if message.plain_body is None:
+        subtype = "html" if is_html(message.body) else "plain"
+        composed.set_content(message.body, subtype=subtype, **written)
+        return composed.as_bytes()
+    composed.set_content(message.plain_body, **written)
+    composed.add_alternative(message.body, subtype="html", **written)
+    # Not a random one: a message that is composed again is the same.
+    composed.set_boundary(f"=_{message.reference}"[:70])
     return composed.as_bytes()
 
 

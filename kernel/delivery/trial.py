@@ -1,0 +1,158 @@
+"""A test: a content as it is, to addresses of the tenant's own. It is no run, counts nowhere, and no contact gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.delivery import audit, contents, launch, setup
+from kernel.delivery.providers.base import Message, Outcome, Provider, unknown
+from kernel.errors import RefusedError
+from models.delivery import seeds, suppressions
+from models.spine import spine_campaigns
+
+MARK = "[Test] "
+# Who reads a test is nobody's contact.
+SAMPLE_PERSON = {"first_name": "Sam", "last_name": "Sample", "company": "Sample Company"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What became of one message; `reference` is what the provider was told it by."""
+
+    address: str
+    reference: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    account: sa.Row[Any]
+    messages: Sequence[Message]
+
+
+def send(
+    engine: sa.Engine,
+    tenant_id: UUID,
+    content_id: UUID,
+    addresses: Sequence[str],
+    *,
+    provider_of: Callable[[sa.Row[Any]], Provider],
+    problems: launch.Problems,
+    actor: str,
+    now: Callable[[], datetime],
+) -> list[Tested]:
+    """Sends the content, approved or not, through its account; what became of each message, in the order of addresses.
+
+    What is going out is in the audit before the first call, what came of it after the last. Raises RefusedError, with
+    nothing sent to anybody, for an address that is not on the seed list, and for what stands in the way.
+    """
+    with engine.begin() as connection:
+        trial = _begin(connection, tenant_id, content_id, addresses, problems, actor, now())
+    provider = provider_of(trial.account)
+    try:
+        tested = [
+            Tested(message.address, message.reference, _call(provider, message)) for message in trial.messages
+        ]
+    finally:
+        provider.close()
+    with engine.begin() as connection:
+        tenancy.service(connection, tenant_id)
+        ended = [
+            {
+                "reference": each.reference, "address": each.address, "state": each.outcome.state,
+                "message_id": each.outcome.message_id, "error": each.outcome.error,
+            }
+            for each in tested
+        ]  # fmt: skip
+        _append(
+            connection,
+            tenant_id,
+            trial.account.campaign_id,
+            "test_ended",
+            actor=actor,
+            at=now(),
+            messages=ended,
+        )
+    return tested
+
+
+def _begin(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    content_id: UUID,
+    addresses: Sequence[str],
+    problems: launch.Problems,
+    actor: str,
+    at: datetime,
+) -> _Trial:
+    tenancy.service(connection, tenant_id)
+    row = launch.content(connection, tenant_id, content_id)
+    given = setup.normal(connection, tenant_id, addresses)
+    if wrong := [*_in_the_way(connection, tenant_id, row, given), *problems(row)]:
+        raise RefusedError(f"no test was sent: {'; '.join(wrong)}")
+    content = contents.Content.of(row)
+    messages = [
+        _marked(contents.rendered(content, f"test-{uuid4()}", address, SAMPLE_PERSON)) for address in given
+    ]
+    told = [{"reference": message.reference, "address": message.address} for message in messages]
+    _append(
+        connection, tenant_id, row.campaign_id, "test_begun", actor=actor, at=at, content=content_id,
+        content_hash=row.content_hash, messages=told,
+    )  # fmt: skip
+    return _Trial(row, messages)
+
+
+def _in_the_way(
+    connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], addresses: Sequence[str]
+) -> list[str]:
+    if not addresses:
+        return ["no address was given"]
+    of = (seeds.c.tenant_id == tenant_id, seeds.c.channel == row.channel, seeds.c.address.in_(addresses))
+    listed = set(connection.execute(sa.select(seeds.c.address).where(*of)).scalars())
+    theirs = setup.contacts_among(connection, tenant_id, addresses, channel=row.channel)
+    of = (
+        suppressions.c.tenant_id == tenant_id, suppressions.c.channel.in_((row.channel, "all")),
+        suppressions.c.address.in_(addresses),
+    )  # fmt: skip
+    gone = set(connection.execute(sa.select(suppressions.c.address).where(*of)).scalars())
+    found = [
+        f"{address} is not on the seed list of {row.channel}: see revenue-os campaign seeds"
+        for address in addresses
+        if address not in listed
+    ]
+    found += [f"{address} is a contact of the tenant by now: take another one" for address in theirs]
+    found += [f"{address} is suppressed: nothing goes to it" for address in sorted(gone)]
+    if not row.is_active:
+        found.append("the tenant is suspended: nothing is sent for it")
+    if row.stopped_at is not None:
+        found.append(f"account {row.name} was stopped: {row.stop_reason}")
+    return found
+
+
+def _marked(message: Message) -> Message:
+    if message.channel == "email":
+        return replace(message, subject=MARK + message.subject)
+    return replace(message, body=MARK + message.body)
+
+
+def _call(provider: Provider, message: Message) -> Outcome:
+    try:
+        (outcome,) = provider.send([message], f"rot1-{message.reference}")
+    except Exception as error:
+        return unknown("adapter_error", f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def _append(connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, event: str, **given: Any) -> None:
+    """To the chain of the campaign, whose row is held for it."""
+    of = (spine_campaigns.c.tenant_id == tenant_id, spine_campaigns.c.id == campaign_id)
+    held = sa.select(spine_campaigns.c.id).where(*of).with_for_update(key_share=True)
+    connection.execute(held).one()
+    audit.append(connection, tenant_id, campaign_id, event, **given)
