@@ -37,7 +37,8 @@ def _with_driver(url: str) -> str:
     return normalise(url)
 
 
-Folder = Annotated[Path, AfterValidator(_anchored)]
+# A folder or a file.
+Place = Annotated[Path, AfterValidator(_anchored)]
 
 
 class Settings(BaseSettings):
@@ -55,8 +56,8 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_with_driver)] | None = Field(
         None, validation_alias="DATABASE_URL", repr=False
     )
-    home: Folder = Field(Path(".revenue-os"), validation_alias="REVENUE_OS_HOME", validate_default=True)
-    landing_dir: Folder = Field(
+    home: Place = Field(Path(".revenue-os"), validation_alias="REVENUE_OS_HOME", validate_default=True)
+    landing_dir: Place = Field(
         default_factory=lambda given: given["home"] / "landing", validation_alias="REVENUE_OS_LANDING_DIR"
     )
     env: Literal["local", "test", "production"] = Field("local", validation_alias="REVENUE_OS_ENV")
@@ -67,6 +68,9 @@ class Settings(BaseSettings):
     partition_start: date = Field(date(2024, 1, 1), validation_alias="REVENUE_OS_PARTITION_START")
 
     user: str | None = Field(None, validation_alias="REVENUE_OS_USER")
+    evidence_key: Place | None = Field(None, validation_alias="REVENUE_OS_EVIDENCE_KEY")
+    live_email: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_EMAIL")
+    live_voice: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_VOICE")
 
     @property
     def data_dir(self) -> Path:

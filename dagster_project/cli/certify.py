@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,12 +70,13 @@ def _conclude(
     report: Any, facts: dict[str, Any] | None, title: str, evidence: Path | None, as_json: bool
 ) -> None:
     """Writes the proof, shows the checks, and fails when one of them did."""
+    from dagster_project.settings import settings
     from quality.certification.prct import evidence as proof
 
-    content = proof.of(report, facts)
+    content = proof.of(report, facts, settings().evidence_key)
     if evidence:
         proof.write(content, evidence)
-        ui.step("Evidence", f"{evidence}, sha256 {content['sha256'][:12]}")
+        ui.step("Evidence", f"{evidence}, sha256 {content['sha256'][:12]}, {_signer(content)}")
     if as_json:
         ui.emit(content, as_json)
     else:
@@ -93,37 +96,79 @@ def _conclude(
 @app.command()
 def delivery(
     evidence: Annotated[Path | None, typer.Option(help="Write the proof to this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which workers are killed at random.")] = 1,
     as_json: ui.Json = False,
 ) -> None:
     """Deliveries under workers that are killed and stopped, on a database of its own; fails when one check fails.
 
-    Real emails and calls are not made; as long as nobody has shown that they arrive, the certification fails.
+    One real email and one real call are made where the settings name an account and a person for it; without, the
+    certification says that they were not run, and fails.
     """
     from datetime import UTC, datetime
+    from getpass import getuser
 
     from dagster_project import database
-    from dagster_project.settings import REPOSITORY
+    from dagster_project.settings import REPOSITORY, settings
+    from quality.certification.delivery import live
     from quality.certification.delivery import run as certification
     from quality.certification.prct.run import scratch
 
+    given = settings()
+    files = {"email": given.live_email, "voice": given.live_voice}
+    accounts = {channel: live.read(file, channel) for channel, file in files.items() if file}
     with scratch(database.url()) as engine:
         report, facts = certification.run(
-            engine, REPOSITORY, clock=lambda: datetime.now(UTC), on_scenario=_tell
-        )
+            engine, REPOSITORY, clock=lambda: datetime.now(UTC), seed=seed, accounts=accounts,
+            actor=given.user or getuser(), environment=given.env, on_scenario=_tell,
+        )  # fmt: skip
+    for requirement, verdict in facts["requirements"].items():
+        ui.step(requirement, verdict)
     _conclude(report, facts, "Certification of delivery", evidence, as_json)
+
+
+@app.command()
+def invariants(
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")] = "",
+    as_json: ui.Json = False,
+) -> None:
+    """The rules of deliveries, on everything that was ever sent from the configured database; fails for a broken one."""
+    from kernel import tenancy
+    from kernel.delivery import invariants as rules
+
+    with ui.connection() as connection:
+        broken = rules.check(connection, tenancy.find(connection, tenant).id if tenant else None)
+    count = Counter(violation.invariant for violation in broken)
+    rows = [{"rule": text, "broken": count[name]} for name, text in rules.INVARIANTS.items()]
+    if as_json:
+        ui.emit([asdict(violation) for violation in broken], as_json)
+    else:
+        ui.emit(rows, as_json, title="Rules of deliveries")
+    for violation in broken:
+        typer.echo(
+            f"{violation.invariant}: tenant {violation.tenant_id}, {violation.id}: {violation.why}", err=True
+        )
+    if broken:
+        ui.fail(f"{len(count)} rules of deliveries are broken: find out how before anything more is sent")
 
 
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="Evidence that a certification wrote.")],
+    require_signature: Annotated[
+        bool, typer.Option("--require-signature", help="Fail unless the key that is trusted has signed it.")
+    ] = False,
+    key: Annotated[
+        Path | None, typer.Option(help="The key that is trusted, in PEM; else that of the settings.")
+    ] = None,
     as_json: ui.Json = False,
 ) -> None:
     """Whether a proof is as it was written, and is about every check and the components as they are; else it fails."""
-    from dagster_project.settings import REPOSITORY
+    from dagster_project.settings import REPOSITORY, settings
     from quality.certification import freeze as frozen
     from quality.certification.prct import evidence as proof
 
     content = proof.verify(file)
+    is_delivery = _verified_delivery(content)
     now = {state.component.name: state.digest for state in frozen.states(REPOSITORY)}
     then = {name: component["sha256"] for name, component in content["components"].items()}
     told = {
@@ -132,10 +177,13 @@ def verify(
         "failed": [check["id"] for check in content["checks"] if not check["passed"]],
         "started_at": content["started_at"],
         "sha256": content["sha256"],
+        "signed": _signer(content),
         "changed_since": sorted(name for name in now if then.get(name) != now[name]),
-        "other_checks": _differing(content),
+        "other_checks": _differing(content, is_delivery),
     }
     ui.emit(told, as_json)
+    if require_signature or key:
+        _expect_signer(content, key or settings().evidence_key)
     if told["verdict"] != "passed":
         ui.fail("the evidence is intact and says that the certification failed: nothing may be rolled out")
     if told["other_checks"]:
@@ -149,13 +197,40 @@ def verify(
         )
 
 
-def _differing(content: dict[str, Any]) -> list[str]:
+def _signer(content: dict[str, Any]) -> str:
+    signature = content["signature"]
+    return f"by key {signature['public_key']}" if signature else "by nobody"
+
+
+def _expect_signer(content: dict[str, Any], trusted: Path | None) -> None:
+    from quality.certification import signing
+
+    if trusted is None:
+        ui.fail("no key is trusted: name one with --key or in REVENUE_OS_EVIDENCE_KEY")
+    if content["signature"] is None:
+        ui.fail("the evidence is not signed: whoever wrote it is not known")
+    if content["signature"]["public_key"] != signing.public_key(trusted):
+        ui.fail(
+            f"the evidence was signed with another key than {trusted.name}: whoever wrote it is not trusted"
+        )
+
+
+def _verified_delivery(content: dict[str, Any]) -> bool:
+    """Whether it is evidence of delivery, of which there is more to hold against itself."""
+    from quality.certification.delivery import run as delivery_run
+
+    facts = content.get("facts")
+    if not isinstance(facts, dict) or facts.get("certification") != delivery_run.NAME:
+        return False
+    delivery_run.verify(content)
+    return True
+
+
+def _differing(content: dict[str, Any], is_delivery: bool) -> list[str]:
     from quality.certification.delivery import run as delivery_run
     from quality.certification.prct import evidence as proof
 
-    if content.get("facts", {}).get("certification") == delivery_run.NAME:
-        return proof.differing(content, delivery_run.KNOWN)
-    return proof.differing(content)
+    return proof.differing(content, delivery_run.KNOWN) if is_delivery else proof.differing(content)
 
 
 def _tell(scenario: str, checks: Any) -> None:

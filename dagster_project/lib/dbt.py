@@ -227,5 +227,8 @@ def _key(node: Mapping[str, Any]) -> dg.AssetKey:
 def _group(node: Mapping[str, Any]) -> str:
     if node["resource_type"] in ("source", "seed"):
         return {"source": "spine", "seed": "dictionary"}[node["resource_type"]]
-    layer, folder = node["fqn"][1], node["fqn"][2]
-    return {"staging": "staging", "marts": "metrics"}.get(layer, folder)
+    layer, *folders = node["fqn"][1:-1]
+    if layer == "staging":
+        return layer
+    # A mart in a folder of its own is not among the metrics of a night.
+    return folders[0] if folders else "metrics"

@@ -14,7 +14,7 @@ from (
 ) as new
 
 -- broken --
--- The chains of a tenant whose rows do not follow from one another, with the first row that does not.
+-- Chains of a tenant, all or those named, whose rows do not follow from one another, with the first row that does not.
 select chain, min(number) as number
 from (
     select chain, number, hash,
@@ -23,7 +23,7 @@ from (
         delivery.item_key(previous_hash, tenant_id::text, chain::text, number::text, extract(epoch from at)::text, actor,
             event, detail::text) as wanted
     from delivery.audit_events
-    where tenant_id = :tenant_id
+    where tenant_id = :tenant_id and (cast(:chains as uuid[]) is null or chain = any(cast(:chains as uuid[])))
 ) as events
 where number <> place or previous_hash <> before or hash <> wanted
 group by chain

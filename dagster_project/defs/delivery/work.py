@@ -39,8 +39,7 @@ def send_due(context: dg.OpExecutionContext, config: Bounds) -> None:
 
     worker = _worker(context.run_id, config.minutes)
     try:
-        # No more than are begun at once: a lease that waits for its turn runs out.
-        done = send.work(worker, max_jobs=worker.parallel)
+        done = send.work(worker)
     finally:
         worker.close()
     context.add_output_metadata(dict(done))
@@ -64,7 +63,7 @@ def settle_lost(context: dg.OpExecutionContext, config: Bounds) -> None:
 @dg.op(description="Asks providers once more about open cases, and lists those that a person has to answer.")
 def look_up_due(context: dg.OpExecutionContext, config: Bounds) -> None:
     from dagster_project.defs.delivery.tables import table
-    from kernel.delivery import invariants, reconcile
+    from kernel.delivery import oversight, reconcile
 
     worker = _worker(context.run_id, config.minutes)
     try:
@@ -73,7 +72,7 @@ def look_up_due(context: dg.OpExecutionContext, config: Bounds) -> None:
         worker.close()
     with engine().begin() as connection:
         tenancy.service(connection)
-        overdue = invariants.overdue_cases(connection)
+        overdue = oversight.overdue_cases(connection)
     if overdue:
         context.log.warning(f"{len(overdue)} cases are overdue: see revenue-os campaign cases")
     context.add_output_metadata({"overdue": table(overdue, "No case is overdue."), **done})
@@ -95,11 +94,11 @@ def delivery_look_up() -> None:
 
 
 def _request(context: dg.SensorEvaluationContext, job: str, name: str) -> dg.RunRequest | dg.SkipReason:
-    from kernel.delivery import invariants
+    from kernel.delivery import oversight
 
     with engine().begin() as connection:
         tenancy.service(connection)
-        waiting = getattr(invariants, name)(connection, _now())
+        waiting = getattr(oversight, name)(connection, _now())
     told = f"{waiting.count} wait" + (f", {waiting.overdue} cases are overdue" if waiting.overdue else "")
     if not waiting.count or _is_busy(context, job):
         return dg.SkipReason(told)

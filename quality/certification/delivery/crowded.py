@@ -11,8 +11,8 @@ from quality.certification.delivery.provider import MODES
 from quality.certification.delivery.world import Launched, World, ended
 from quality.certification.prct.checks import Checks
 
-PROCESSES, TENANTS, PEOPLE = 4, 10, 100
-_CHANCE = 0.01  # at each point that a worker comes to
+PROCESSES, TENANTS, PEOPLE, KILLS = 4, 10, 100, 25
+CHANCE = 0.01  # at each point that a worker comes to
 _LONGEST = 90  # seconds
 
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def crowd(
-    world: World, seed: int, *, kills: int = 25, people: int = PEOPLE, tenants: int = TENANTS
+    world: World, seed: int, *, kills: int = KILLS, people: int = PEOPLE, tenants: int = TENANTS
 ) -> Outcome:
     """Workers that die at random are replaced, until so many were killed; then they are left to finish."""
     launched = [
@@ -49,7 +49,7 @@ def crowd(
         alive = [process for process in alive if process.exitcode is None]
         while len(alive) < PROCESSES and not is_done:
             started += 1
-            chance = _CHANCE if died < kills else 0.0
+            chance = CHANCE if died < kills else 0.0
             alive.append(world.start(f"w{started}", chance=chance, seed=seed * 1000 + started))
         time.sleep(0.02)
     seconds = time.monotonic() - begun
@@ -82,10 +82,10 @@ def _judged(world: World, launched: list[Launched], kills: int, seconds: float) 
     )  # fmt: skip
 
 
-def crowded(world: World, checks: Checks, seed: int = 1) -> None:
-    outcome = crowd(world, seed)
+def crowded(world: World, checks: Checks) -> None:
+    outcome = crowd(world, world.seed)
     world.measured["crowded"] = {
-        "seed": seed, "kills": outcome.kills, "seconds": outcome.seconds, "effects": outcome.effects,
+        "kills": outcome.kills, "seconds": outcome.seconds, "effects": outcome.effects,
         "statuses": outcome.statuses,
     }  # fmt: skip
     checks.equal("twice", "nobody of a thousand was contacted twice", 0, outcome.twice)

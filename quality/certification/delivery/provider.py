@@ -27,6 +27,7 @@ from kernel.delivery.providers.base import (
 
 Mode = Literal["keys", "lookup", "none"]
 MODES: tuple[Mode, ...] = ("keys", "lookup", "none")
+_BUSY = rejected("busy", "not now", retryable=True)
 _TABLES = """
 create table if not exists calls (account text, key text, primary key (account, key));
 create table if not exists effects (account text, key text, reference text, address text, worker text);
@@ -65,6 +66,13 @@ class Ledger:
             )
             return Counter(dict(rows.fetchall()))
 
+    def rows(self) -> list[dict[str, str]]:
+        """Every effect, in the order in which they came: account, key, reference, address, worker."""
+        with self._open() as file:
+            file.row_factory = sqlite3.Row
+            query = "select account, key, reference, address, worker from effects order by rowid"
+            return [dict(row) for row in file.execute(query)]
+
     def open_up(self, account: str) -> None:
         """From now on `later-` addresses are accepted."""
         with self._open() as file:
@@ -74,8 +82,8 @@ class Ledger:
         with self._open() as file:
             return file.execute("select 1 from opened where account = ?", (account,)).fetchone() is not None
 
-    def take(self, account: str, key: str, is_keyed: bool, messages: Sequence[Message], worker: str) -> None:
-        """Keeps the effects of a call, on disk when it returns; none for a key that was seen before."""
+    def take(self, account: str, key: str, is_keyed: bool, messages: Sequence[Message], worker: str) -> bool:
+        """Keeps the effects of a call, on disk when it returns; False, and none, for a key that was seen before."""
         with self._open() as file:
             file.execute("begin immediate")
             if (
@@ -83,10 +91,11 @@ class Ledger:
                 and not file.execute("insert or ignore into calls values (?, ?)", (account, key)).rowcount
             ):
                 file.execute("rollback")
-                return
+                return False
             rows = [(account, key, each.reference, each.address, worker) for each in messages]
             file.executemany("insert into effects values (?, ?, ?, ?, ?)", rows)
             file.execute("commit")
+        return True
 
     def knows(self, account: str, reference: str) -> bool:
         with self._open() as file:
@@ -121,9 +130,14 @@ class Recorder:
         refused = {each.reference: why for each in messages if (why := self._refusal(each.address))}
         taken = [each for each in messages if each.reference not in refused]
         if taken:
-            self._ledger.take(
-                self._account, key, self.capabilities.key_window is not None, taken, self._worker
-            )
+            is_keyed = self.capabilities.key_window is not None
+            if not self._ledger.take(self._account, key, is_keyed, taken, self._worker):
+                # The first answer again, also to whom it refused then and would take now.
+                refused |= {
+                    each.reference: _BUSY
+                    for each in taken
+                    if not self._ledger.knows(self._account, each.reference)
+                }
             self._at("effect")
         return [refused.get(each.reference) or self._answer(each) for each in messages]
 
@@ -143,7 +157,7 @@ class Recorder:
         if address.startswith("no-"):
             return rejected("refused", "the address does not exist")
         if address.startswith("later-") and not self._ledger.is_open(self._account):
-            return rejected("busy", "not now", retryable=True)
+            return _BUSY
         return None
 
     def _answer(self, message: Message) -> Outcome:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psutil
@@ -16,10 +17,14 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.delivery import contents, launch, setup
+from kernel.delivery.providers import registry
 from models.delivery import campaign_runs, channel_outbox, reconciliation_cases
 from models.spine import spine_campaigns, spine_contacts
 from quality.certification.delivery import worker
 from quality.certification.delivery.provider import Ledger, Mode
+
+if TYPE_CHECKING:
+    from quality.certification.delivery.live import Account as Live
 
 _WAIT = 60  # seconds for a process to do what is asked of it
 
@@ -39,54 +44,72 @@ class Launched:
 
 
 class World:
-    """A database that nobody else sends from, and the file of the provider. `prepare` is what `Settings.prepare` is."""
+    """A database that nobody else sends from, and the file of the provider. `prepare` is what `Settings.prepare` is.
 
-    def __init__(self, engine: sa.Engine, folder: Path, prepare: str | None = None) -> None:
+    `seed` decides which workers are killed at random; `live` are accounts with real providers by channel.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, folder: Path, prepare: str | None = None, *, seed: int = 1,
+        live: Mapping[str, Live] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.engine = engine
+        self.seed, self.live = seed, live
         self.ledger_path = folder / "effects.sqlite"
         self.ledger = Ledger(self.ledger_path)
         self._prepare = prepare
+        self.is_broken = prepare is not None
         self._started: list[Any] = []
-        # Figures of the scenarios, kept with the evidence.
+        # Figures of the scenarios, and what they left, kept with the evidence.
         self.measured: dict[str, Any] = {}
+        self.ledgers: dict[str, Any] = {}
 
     def launch(
         self, slug: str, people: int | Sequence[str] = 3, *, mode: Mode = "keys", batch: int = 1, chunk: int = 100
     ) -> Launched:  # fmt: skip
         """A tenant whose campaign is launched to so many people, or to these addresses."""
-        at = datetime.now(UTC)
         addresses = [f"p{n}@example.com" for n in range(people)] if isinstance(people, int) else list(people)
+        account = {
+            "channel": "email", "provider": "memory", "sender": "a@example.com",
+            "config": {"mode": mode, "batch": batch},
+        }  # fmt: skip
+        contacts = [{"email": address} for address in addresses]
+        return self._launched(slug, contacts, account, chunk, lambda _: [])
+
+    def launch_live(self, account: Live) -> Launched:
+        """A tenant that has the account, and whose campaign is launched to the one person who agreed to it."""
+        given = account.model_dump(include={"channel", "provider", "sender", "config", "secret_env"})
+        contact = {"email" if account.channel == "email" else "phone": account.to}
+        return self._launched(f"live-{account.channel}", [contact], given, 1, registry.problems)
+
+    def _launched(
+        self, slug: str, contacts: list[dict[str, Any]], account: dict[str, Any], chunk: int, problems: launch.Problems
+    ) -> Launched:  # fmt: skip
+        at = datetime.now(UTC)
         with self.engine.begin() as connection:
             tenancy.service(connection)
             tenant_id = tenancy.create(connection, slug, slug, "USD")
             tenancy.service(connection, tenant_id)
-            rows = [{"tenant_id": tenant_id, "email": address} for address in addresses]
-            if rows:
+            if contacts:
+                rows = [{"tenant_id": tenant_id} | contact for contact in contacts]
                 connection.execute(spine_contacts.insert(), rows)
-            campaign = spine_campaigns.insert().values(tenant_id=tenant_id, name="spring")
+            campaign = spine_campaigns.insert().values(tenant_id=tenant_id, name="certification")
             campaign_id = connection.execute(campaign.returning(spine_campaigns.c.id)).scalar_one()
-            account_id = setup.account(
-                connection, tenant_id, "mail", channel="email", provider="memory", sender="a@example.com",
-                config={"mode": mode, "batch": batch}, is_connected=True,
-            )  # fmt: skip
+            account_id = setup.account(connection, tenant_id, "certified", **account, is_connected=True)
             setup.policy(
-                connection, tenant_id, "email", hourly_cap=None, daily_cap=None, needs_unsubscribe=False
-            )
-            content_id = contents.write(
-                connection, tenant_id, campaign_id, account="mail", subject="Hello", body="Spring is here", author="ann"
+                connection, tenant_id, account["channel"], hourly_cap=None, daily_cap=None, needs_unsubscribe=False,
+                needs_consent=False,
             )  # fmt: skip
-            seen = contents.content_hash(
-                "email", account_id, "a@example.com", None, "Hello", "Spring is here"
-            )
+            content_id = contents.write(
+                connection, tenant_id, campaign_id, account="certified", author="ann",
+                subject="[Test] Certification of deliveries",
+                body="This was sent to show that deliveries arrive. Nothing else follows.",
+            )  # fmt: skip
+            query = sa.text("select content_hash from delivery.contents where id = :id")
+            seen = connection.execute(query, {"id": content_id}).scalar_one()
             contents.approve(connection, tenant_id, content_id, seen, approver="bob", at=at)
             done = launch.launch(
-                connection,
-                tenant_id,
-                campaign_id,
-                actor="ann",
-                at=at,
-                problems=lambda _: [],
-                chunk_size=chunk,
+                connection, tenant_id, campaign_id, actor="ann", at=at, problems=problems, chunk_size=chunk
             )
         return Launched(tenant_id, campaign_id, done.run_id, account_id)
 

@@ -1,6 +1,6 @@
-"""The proof that is kept of a certification: one JSON file, sealed by the digest of its own content.
+"""The proof that is kept of a certification: one JSON file, sealed by the digest of its own content, and signed.
 
-The seal shows that a file is as it was written. Who wrote it, it does not show: keep it where only CI may write.
+The seal shows that a file is as it was written, the signature who wrote it. Without one, keep it where only CI may write.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from kernel.errors import RefusedError
+from quality.certification import signing
 from quality.certification.prct.run import Report
 
-FORMAT = 1
-_FIELDS = ("started_at", "finished_at", "components", "checks", "verdict", "sha256")
+FORMAT = 2
+_FIELDS = ("started_at", "finished_at", "components", "checks", "verdict", "sha256", "signature")
+_OF_THE_SEAL = ("sha256", "signature")
 _OF_A_CHECK = ("id", "scenario", "what", "expected", "found", "passed")
 _OF_A_COMPONENT = ("version", "sha256", "is_agreed")
 # The ids of all checks, one a line. It changes in the commit that adds or takes away a check.
 _KNOWN = Path(__file__).with_name("checks.txt")
 
 
-def of(report: Report, facts: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Everything that was checked, with `sha256` over its canonical form without that field. `facts` are kept as they are."""
+def of(report: Report, facts: dict[str, Any] | None = None, key: Path | None = None) -> dict[str, Any]:
+    """Everything that was checked, with `sha256` over the canonical form of all that, and the signature of `key` over it.
+
+    `facts` are kept as they are. Without a key `signature` is None.
+    """
     content: dict[str, Any] = {
         "format": FORMAT,
         "started_at": report.started_at.isoformat(),
@@ -47,7 +52,8 @@ def of(report: Report, facts: dict[str, Any] | None = None) -> dict[str, Any]:
     }
     if facts is not None:
         content["facts"] = facts
-    return content | {"sha256": _digest(content)}
+    digest = _digest(content)
+    return content | {"sha256": digest, "signature": signing.sign(digest, key) if key else None}
 
 
 def write(content: dict[str, Any], path: Path) -> None:
@@ -81,16 +87,15 @@ def _verified(path: Path) -> dict[str, Any]:
     text = path.read_bytes().decode()
     content = json.loads(text)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RefusedError(
-            f"{path.name} is no evidence of format {FORMAT}: make it with revenue-os certify prct"
-        )
+        raise RefusedError(f"{path.name} is no evidence of format {FORMAT}: make it with revenue-os certify")
     if lacking := _lacking(content):
-        raise RefusedError(f"{path.name} is no evidence: {lacking}; make it with revenue-os certify prct")
-    unsealed = {name: value for name, value in content.items() if name != "sha256"}
-    if content.get("sha256") != _digest(unsealed) or text != _text(content):
+        raise RefusedError(f"{path.name} is no evidence: {lacking}; make it with revenue-os certify")
+    if content["sha256"] != _digest(content) or text != _text(content):
         raise RefusedError(
             f"{path.name} was changed after it was written: its content does not give its sha256"
         )
+    if content["signature"] is not None:
+        signing.expect(content["signature"], content["sha256"])
     checks = content["checks"]
     wrong = [check["id"] for check in checks if check["passed"] != (check["expected"] == check["found"])]
     passed = bool(checks) and all(check["passed"] for check in checks)
@@ -122,7 +127,9 @@ def _has(record: Any, names: tuple[str, ...]) -> bool:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Over everything but the seal itself."""
+    unsealed = {name: value for name, value in content.items() if name not in _OF_THE_SEAL}
+    canonical = json.dumps(unsealed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
