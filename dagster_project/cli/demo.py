@@ -18,9 +18,9 @@ DAYS = 90
 
 
 def demo(as_json: ui.Json = False) -> None:
-    """Sample tenants, 90 days of metrics, a decision followed from metric to result. Safe to repeat."""
+    """Sample tenants, 90 days of metrics, one decision and two campaigns followed to their ends. Safe to repeat."""
     from dagster_project import database
-    from dagster_project.cli import day
+    from dagster_project.cli import day, day_delivery, day_funnel
     from dagster_project.cli.metrics import headlines
     from dagster_project.settings import settings
     from kernel.landing import folder
@@ -45,15 +45,18 @@ def demo(as_json: ui.Json = False) -> None:
         for file in folder.pending(engine, settings().landing_dir):
             ui.step("Refused", f"{file.name}: revenue-os loads --refused tells why")
     told = day.live(engine, last)
+    sent = day_delivery.live(engine, settings().home)
     with engine.begin() as connection:
         headlines(connection, as_json)
     if not as_json:
         day.tell(told)
+        day_funnel.tell(sent)
         typer.echo(
             "\nLook further:  make up                                            the Dagster UI and its lineage\n"
             "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy\n"
             "               .venv/bin/revenue-os decide show -t cirrus-cash-constrained   gates, diagnosis, actions\n"
-            "               .venv/bin/revenue-os actions list                     what waits for an answer"
+            "               .venv/bin/revenue-os actions list                     what waits for an answer\n"
+            "               .venv/bin/revenue-os campaign cases -t acme-healthy   messages nobody knows the end of"
         )
 
 

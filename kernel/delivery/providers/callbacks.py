@@ -30,7 +30,7 @@ class Callbacks:
 
 
 class Teller:
-    """What cannot be told is dropped, as providers do in the end."""
+    """What cannot be told is dropped, as providers do in the end. `waiting` counts what is still to be told."""
 
     def __init__(self, settings: Callbacks, clock: Callable[[], datetime]) -> None:
         self._settings, self._clock = settings, clock
@@ -38,6 +38,7 @@ class Teller:
         self._numbers = count()
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
+        self.waiting = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -48,6 +49,7 @@ class Teller:
         with self._lock:
             for _ in range(2 if share < self._settings.duplicates else 1):
                 heapq.heappush(self._due, (due, next(self._numbers), made))
+                self.waiting += 1
 
     def close(self) -> None:
         self._is_closed.set()
@@ -58,11 +60,13 @@ class Teller:
             with self._lock:
                 is_due = bool(self._due) and self._due[0][0] <= time.monotonic()
                 made = heapq.heappop(self._due)[2] if is_due else None
-            callback = made(self._clock()) if made is not None else None
-            if callback is not None:
+            if made is None:
+                self._is_closed.wait(0.02)
+                continue
+            if (callback := made(self._clock())) is not None:
                 with suppress(NotSent, NoAnswer, ValueError):
                     Client(callback.url, timeout_seconds=5).ask(
                         "POST", "", callback.content, callback.headers
                     )
-            elif made is None:
-                self._is_closed.wait(0.02)
+            with self._lock:
+                self.waiting -= 1

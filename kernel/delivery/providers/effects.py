@@ -31,14 +31,17 @@ def read(folder: Path) -> list[Effect]:
 
 
 class Record:
-    """Appends to the file of a folder, and knows the first answer to each account and key. One process at a time."""
+    """Appends to the file of a folder, and knows the first answer to each account and key. One process at a time.
+
+    `count` is the number of effects so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / FILE
         self._known: dict[tuple[str, str], tuple[str, list[Effect]]] = {}
         self._found: dict[tuple[str, str], Effect] = {}
-        self._count = 0
+        self.count = 0
         for line in _lines(file):
             self._remember(line)
         self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -57,7 +60,7 @@ class Record:
             if key is not None and (known := self._known.get((account, key))):
                 return (known[1], False) if known[0] == digest else None
             effects = [
-                Effect(f"{self._count + place:032x}", reference, address, account, key or "", at)
+                Effect(f"{self.count + place:032x}", reference, address, account, key or "", at)
                 for place, (reference, address) in enumerate(messages, start=1)
             ]
             line = {"digest": digest, "effects": [asdict(effect) for effect in effects]}
@@ -79,7 +82,7 @@ class Record:
             self._found.setdefault((effect.account, effect.reference), effect)
         if effects and effects[0].key:
             self._known[effects[0].account, effects[0].key] = (line["digest"], effects)
-        self._count += len(effects)
+        self.count += len(effects)
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kernel.delivery.providers.base import Message, Outcome
 from kernel.delivery.providers.content import unsendable
-from kernel.delivery.providers.resend import Resend, ResendConfig
+from kernel.delivery.providers.resend import BATCH, Resend, ResendConfig
 from models.delivery import CHANNELS
 
 
@@ -18,6 +18,7 @@ class SimulatedConfig(ResendConfig):
     base_url: str
     mode: Literal["none", "keys", "lookup", "keys-lookup"] = "keys"
     account: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    batch: int = Field(BATCH, ge=1, le=BATCH)  # messages a call
 
 
 class Simulated(Resend):
@@ -35,6 +36,7 @@ class Simulated(Resend):
             self.capabilities,
             key_window=self.capabilities.key_window if has_keys else None,
             lookup=has_lookup,
+            batch=config.batch,
             wave=500 if has_keys or has_lookup else 10,
         )
 

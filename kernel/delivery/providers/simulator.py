@@ -1,8 +1,8 @@
-"""Providers to try delivery against: an HTTP server that speaks as they do, fails as they do, and records every effect.
+"""Providers to try delivery against: servers that speak as they do, fail as they do, and record every effect.
 
 The path of an account is /{mode}/{account}, mode being none, keys, lookup or keys-lookup; behind it stand /emails and
 /emails/batch (Resend), /2010-04-01/Accounts/{sid}/Messages.json (Twilio), /call (Vapi), /messages (a receiver of
-webhooks), and with lookup GET /messages?reference=.
+webhooks), and with lookup GET /messages?reference=. As a mail server it listens on a port of its own, when asked to.
 """
 
 from __future__ import annotations
@@ -30,28 +30,46 @@ from kernel.delivery.providers import dialects, effects
 from kernel.delivery.providers.adapter import utc_now
 from kernel.delivery.providers.callbacks import Callbacks, Teller
 from kernel.delivery.providers.faults import BEFORE, FAULTS, Faults
+from kernel.delivery.providers.simulator_mail import MailServer
 
 _LARGEST_REQUEST = 32 << 20
 _SILENCE_SECONDS = 60
 
 
 class Simulator:
-    """Runs in threads of its own until it is closed. `script` holds faults to spend first, one a request."""
+    """Runs in threads of its own until it is closed. `script` holds faults to spend first, one a request.
+
+    `spent` counts the faults so far. `mail_port` is None without a mail server.
+    """
 
     def __init__(
-        self, folder: Path, port: int, faults: Faults, callbacks: Callbacks, clock: Callable[[], datetime]
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        port: int,
+        mail_port: int | None,
+        faults: Faults,
+        callbacks: Callbacks,
+        clock: Callable[[], datetime],
+    ) -> None:
         self.folder, self.faults, self.callbacks, self.clock = folder, faults, callbacks, clock
         self.script: deque[str] = deque()
         self.record = effects.Record(folder)
         self.is_closed = threading.Event()
+        self.spent: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.teller = Teller(callbacks, clock)
+        self._mail = None
+        if mail_port is not None:
+            self._mail = MailServer(self.record, mail_port, self.fault, clock, _SILENCE_SECONDS)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+
+    @property
+    def mail_port(self) -> int | None:
+        return self._mail.port if self._mail else None
 
     def __enter__(self) -> Simulator:
         return self
@@ -66,6 +84,8 @@ class Simulator:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        if self._mail:
+            self._mail.close()
         self.teller.close()
         self.record.close()
 
@@ -75,9 +95,13 @@ class Simulator:
     def fault(self, request: str) -> tuple[str | None, float]:
         with self._lock:
             if self.script:
-                return self.script.popleft(), 0
-            self._seen[request] += 1
-            return self.faults.of(request, self._seen[request])
+                fault, latency = self.script.popleft(), 0.0
+            else:
+                self._seen[request] += 1
+                fault, latency = self.faults.of(request, self._seen[request])
+            if fault is not None:
+                self.spent[fault] += 1
+            return fault, latency
 
 
 class _Server(ThreadingHTTPServer):
@@ -98,9 +122,10 @@ def serve(
     faults: Faults | None = None,
     callbacks: Callbacks | None = None,
     clock: Callable[[], datetime] = utc_now,
+    mail_port: int | None = None,
 ) -> Simulator:
     """Serves on this machine; port 0 takes a free one. The folder keeps the effects, also those of an earlier process."""
-    return Simulator(Path(folder), port, faults or Faults(), callbacks or Callbacks(), clock)
+    return Simulator(Path(folder), port, mail_port, faults or Faults(), callbacks or Callbacks(), clock)
 
 
 def _handler(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
@@ -212,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, default=8025, help="0 takes a free one")
+    parser.add_argument("--mail-port", type=int, help="be a mail server there too; 0 takes a free one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME=SHARE", help=f"of {', '.join(FAULTS)}"
@@ -229,8 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     secret = os.environ.get(given.callback_secret_env, "")
     callbacks = Callbacks(given.callback_url, secret, given.callback_delay, given.callback_duplicates)
-    with serve(given.folder, given.port, faults, callbacks) as simulator:
-        print(f"{simulator.url}  effects in {given.folder / effects.FILE}", flush=True)
+    with serve(given.folder, given.port, faults, callbacks, mail_port=given.mail_port) as simulator:
+        mail = f"  mail on 127.0.0.1:{simulator.mail_port}" if simulator.mail_port else ""
+        print(f"{simulator.url}{mail}  effects in {given.folder / effects.FILE}", flush=True)
         with suppress(KeyboardInterrupt):
             simulator.is_closed.wait()
 
