@@ -22,11 +22,15 @@ up: .venv/.ready ## the Dagster UI and daemon on the same data, until Ctrl-C
 down: .venv/.ready ## stop the embedded database that demo and up leave running
 	.venv/bin/revenue-os db stop $(ARGS)
 
+# Two workers, each with a database server of its own. A file stays whole, for what its tests share, and files keep
+# their order, in which the long ones come first.
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint ## lint, then every test that is not marked slow
-	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: lint ## lint, then every test
-	.venv/bin/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: .venv/.ready ## the measured workloads
 	.venv/bin/revenue-os bench $(ARGS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from models import migrate, server
+from models import address, migrate, server
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -18,8 +18,27 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
     folder = tmp_path_factory.mktemp("postgres") / "data"
     started = server.start(folder)
+    _hurry(started)
     yield started
     server.stop(folder, mode="immediate")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Writes dbt's manifest, where it is old, before there are workers that would write it at the same time."""
+    from dagster_project.lib import dbt
+
+    dbt.project()
+
+
+def _hurry(started: server.Server) -> None:
+    """Nothing on this server outlives the session, and autovacuum would go round its many databases all the time."""
+    admin = sa.create_engine(started.url("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for setting in ("fsync", "full_page_writes", "autovacuum"):
+            connection.exec_driver_sql(f"alter system set {setting} = off")
+        connection.exec_driver_sql("select pg_reload_conf()")
+    admin.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +48,7 @@ def _create(postgres: server.Server) -> Iterator[Callable[[str, str], str]]:
 
     def create(name: str, template: str) -> str:
         with admin.connect() as connection:
-            connection.execute(sa.text(f'create database "{name}" template "{template}"'))
+            connection.execute(sa.text(f'create database "{name}" template "{template}" strategy file_copy'))
         return postgres.url(name)
 
     yield create
@@ -55,6 +74,15 @@ def database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
 def module_database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
     """As database_url, for the tests of one module that build on each other's data."""
     return _create(f"module_{next(_numbers)}", _migrated)
+
+
+@pytest.fixture(scope="module")
+def warehouse_url(_create: Callable[[str, str], str], _migrated: str) -> Iterator[str]:
+    """As module_database_url, for modules that run dbt: it parses the project anew for a database of another name."""
+    url = _create("warehouse", _migrated)
+    yield url
+    with address.connected(address.sibling(url, "postgres")) as connection:
+        connection.execute(sa.text('drop database "warehouse" with (force)'))
 
 
 @pytest.fixture

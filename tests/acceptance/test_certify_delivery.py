@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from dagster_project.cli import app
 from kernel.errors import RefusedError
 from models.server import Server
-from quality.certification.delivery import killed, run, stolen
+from quality.certification.delivery import killed, ledgers, run, stolen
 from quality.certification.prct import evidence
 from quality.certification.prct.run import Report, scratch
 
@@ -37,37 +38,68 @@ class Certified:
 @pytest.fixture(scope="module")
 def certified(postgres: Server) -> Certified:
     with scratch(postgres.url("postgres")) as engine:
-        return Certified(*run.run(engine, ROOT, clock=lambda: STARTED))
+        return Certified(*run.run(engine, ROOT, clock=lambda: STARTED, actor="ann"))
 
 
 def test_everything_passes_but_what_takes_real_people(certified: Certified) -> None:
     failed = [
-        (check.id, check.expected, check.found) for check in certified.report.checks if not check.passed
+        (check.id, check.expected, check.found[:7]) for check in certified.report.checks if not check.passed
     ]
     assert failed == [("live.email", "PASS", "NOT_RUN"), ("live.voice", "PASS", "NOT_RUN")]
     assert not certified.report.passed
+    verdicts = certified.facts["requirements"]
+    assert {name for name, verdict in verdicts.items() if verdict == "NOT_RUN"} == {"E1", "V1"}
+    assert {verdict for name, verdict in verdicts.items() if name not in ("E1", "V1")} == {"PASS"}
 
 
 def test_the_known_checks_are_those_that_are_made(certified: Certified) -> None:
     assert evidence.differing(evidence.of(certified.report), run.KNOWN) == []
 
 
-def test_the_evidence_holds_what_it_was_made_with(certified: Certified, tmp_path: Path) -> None:
+@pytest.fixture
+def written(certified: Certified, tmp_path: Path) -> Path:
     file = tmp_path / "delivery.json"
     evidence.write(evidence.of(certified.report, certified.facts), file)
-    facts = evidence.verify(file)["facts"]
-    assert (facts["certification"], facts["processes"]) == ("delivery", 4)
+    return file
+
+
+def test_the_evidence_holds_what_it_was_made_with(certified: Certified, written: Path) -> None:
+    facts = evidence.verify(written)["facts"]
+    assert (facts["certification"], facts["actor"], facts["environment"]) == ("delivery", "ann", "test")
+    assert (facts["parameters"]["seed"], facts["parameters"]["processes"]) == (1, 4)
+    assert facts["migration"]["current"] == facts["migration"]["head"]
+    assert set(facts["commit"] or ()) == ({"id", "is_clean"} if (ROOT / ".git").exists() else set())
     assert facts["measured"]["crowded"]["kills"] >= 10
     assert facts["measured"]["started"]["jobs"] > 0
-    assert str(ROOT) not in file.read_text(encoding="utf-8")
+    assert str(ROOT) not in written.read_text(encoding="utf-8")
+
+
+def test_a_stranger_counts_every_item_and_effect_again_from_the_evidence(written: Path) -> None:
+    content = evidence.verify(written)
+    run.verify(content)
+    rows = {name: ledgers._unpacked(name, kept) for name, kept in content["facts"]["ledgers"].items()}
+    statuses = content["facts"]["measured"]["crowded"]["statuses"]
+    crowd = [item for item in rows["items"] if item["tenant"].startswith("crowd-")]
+    assert Counter(item["status"] for item in crowd) == statuses
+    accounts = {item["account"] for item in crowd}
+    effects = Counter(effect["reference"] for effect in rows["effects"] if effect["account"] in accounts)
+    assert effects.total() == content["facts"]["measured"]["crowded"]["effects"]
+    accepted = {item["attempts"][-1]["id"] for item in crowd if item["status"] == "sent"}
+    assert accepted <= effects.keys()
+
+
+def test_a_ledger_that_was_made_better_is_found_though_the_seal_was_renewed(written: Path) -> None:
+    content = evidence.verify(written)
+    rows = {name: ledgers._unpacked(name, kept) for name, kept in content["facts"]["ledgers"].items()}
+    content["facts"]["ledgers"] = ledgers.packed(rows | {"effects": [*rows["effects"], rows["effects"][0]]})
+    with pytest.raises(RefusedError, match="do not give what its checks say"):
+        run.verify(content)
 
 
 def test_verify_refuses_evidence_of_a_certification_with_something_not_run(
-    certified: Certified, tmp_path: Path
+    written: Path,
 ) -> None:
-    file = tmp_path / "delivery.json"
-    evidence.write(evidence.of(certified.report, certified.facts), file)
-    told = CliRunner().invoke(app, ["certify", "verify", str(file)])
+    told = CliRunner().invoke(app, ["certify", "verify", str(written)])
     assert (told.exit_code, "the certification failed" in told.output) == (1, True)
 
 
@@ -127,7 +159,7 @@ BROKEN = (
     Broken(
         "", "started", (),
         "create function delivery.older() returns trigger language plpgsql as $$ begin"
-        " new.created_at = now() - interval '1 hour'; return new; end $$;"
+        " new.scheduled_for = new.scheduled_for - interval '1 hour'; return new; end $$;"
         " create trigger older before insert on delivery.job_queue for each row execute function delivery.older()",
     ),
 )  # fmt: skip

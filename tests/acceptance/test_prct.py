@@ -99,7 +99,7 @@ def test_evidence_says_what_was_checked_when_and_on_which_components(written: Pa
     content = evidence.verify(written)
     assert content["verdict"] == "passed"
     assert (content["started_at"], len(content["checks"])) == (STARTED.isoformat(), len(report.checks))
-    assert set(content["components"]) == {"kernel", "executors", "metrics", "spine"}
+    assert set(content["components"]) == {"kernel", "executors", "metrics", "spine", "delivery"}
 
 
 def test_evidence_names_no_path_of_the_machine(written: Path):

@@ -20,8 +20,8 @@ SETS = {"maven-crm": "maven-crm", "kag-facebook-ads": "kag-facebook-ads", "cdnow
 
 
 @pytest.fixture(scope="module")
-def loaded(real_data: Path, module_database_url: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(module_database_url)
+def loaded(real_data: Path, warehouse_url: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(warehouse_url)
     for name, folder in SETS.items():
         with engine.begin() as connection:
             tenancy.service(connection)
@@ -31,7 +31,7 @@ def loaded(real_data: Path, module_database_url: str) -> Iterator[sa.Engine]:
         )
         assert report.rejected == 0
     for first, last in [(date(1998, 6, 1), date(1998, 6, 30)), (date(2017, 8, 25), date(2017, 9, 30))]:
-        build(module_database_url, first, last, as_of=NOW)
+        build(warehouse_url, first, last, as_of=NOW)
     yield engine
     engine.dispose()
 

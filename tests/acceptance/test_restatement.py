@@ -15,25 +15,35 @@ from tests.warehouse.build import build
 
 HEALTHY, STRUGGLING = PROFILES[0], PROFILES[1]
 FIRST = END - timedelta(days=13)
+BOOKED = date(END.year, END.month, 20)
 NOW = datetime.combine(END + timedelta(days=1), datetime.min.time(), UTC).replace(hour=12)
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[sa.Engine]:
+def computed(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str) -> Iterator[sa.Engine]:
+    """Two tenants and fourteen days of them, among them a booking that no file holds."""
     landing = tmp_path_factory.mktemp("landing")
     write_all(landing, (HEALTHY, STRUGGLING), scale=0.1)
-    engine = sa.create_engine(module_database_url)
+    engine = sa.create_engine(warehouse_url)
     folder.apply_tenants(engine, landing)
     folder.load_pending(engine, landing, now=NOW)
-    build(module_database_url, FIRST, END, as_of=NOW)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into spine.revenue_events (tenant_id, type, amount, effective_date, currency)"
+                " values (:tenant, 'new_booking', 1, :day, 'USD')"
+            ),
+            {"tenant": HEALTHY.id, "day": BOOKED},
+        )
+    build(warehouse_url, FIRST, END, as_of=NOW)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def rebuild(module_database_url: str) -> Callable[..., None]:
+def rebuild(warehouse_url: str) -> Callable[..., None]:
     def _rebuild(**options) -> None:
-        build(module_database_url, FIRST, END, as_of=NOW + timedelta(hours=1), run_id="again", **options)
+        build(warehouse_url, FIRST, END, as_of=NOW + timedelta(hours=1), run_id="again", **options)
 
     return _rebuild
 
@@ -77,18 +87,8 @@ def test_a_stage_change_dated_today_leaves_every_final_day_alone(
 def test_a_scoped_rerun_removes_a_removed_facts_effect_and_touches_no_other_tenant(
     computed: sa.Engine, rebuild
 ) -> None:
-    day = date(END.year, END.month, 20)
-    booked = f"tenant_id = '{HEALTHY.id}' and metric_id = 'bookings_count' and dimension_key = '' and date = '{day}'"
+    booked = f"tenant_id = '{HEALTHY.id}' and metric_id = 'bookings_count' and dimension_key = '' and date = '{BOOKED}'"
     others = f"tenant_id <> '{HEALTHY.id}'"
-    with computed.begin() as connection:
-        connection.execute(
-            sa.text(
-                "insert into spine.revenue_events (tenant_id, type, amount, effective_date, currency)"
-                " values (:tenant, 'new_booking', 1, :day, 'USD')"
-            ),
-            {"tenant": HEALTHY.id, "day": day},
-        )
-    rebuild()
     before, before_others = _value(computed, booked), checksum(computed, others)
     with computed.begin() as connection:
         connection.execute(sa.text("delete from spine.revenue_events where source_system = 'revenue-os'"))

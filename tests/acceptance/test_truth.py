@@ -45,14 +45,14 @@ def truths(landing: Path) -> dict[str, Truth]:
 
 
 @pytest.fixture(scope="module")
-def computed(landing: Path, module_database_url: str) -> Iterator[sa.Engine]:
+def computed(landing: Path, warehouse_url: str) -> Iterator[sa.Engine]:
     """The landing files loaded and every day of the calendar computed in one dbt build."""
-    engine = sa.create_engine(module_database_url)
+    engine = sa.create_engine(warehouse_url)
     folder.apply_tenants(engine, landing)
     report = folder.load_pending(engine, landing, now=NOW)
     assert report.refused == {}
     assert sum(counts.rejected for counts in report.facts.values()) == 0
-    build(module_database_url, DAYS[0], DAYS[-1], as_of=NOW)
+    build(warehouse_url, DAYS[0], DAYS[-1], as_of=NOW)
     yield engine
     engine.dispose()
 

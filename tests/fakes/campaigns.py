@@ -87,6 +87,9 @@ def launched(engine: sa.Engine, tenant_id: UUID, **options: Any) -> UUID:
     return done.run_id
 
 
+ATTEMPTS = 3  # of an item in one run, when each may be repeated
+
+
 def worker(engine: sa.Engine, provider: Any = None, **given: Any) -> send.Worker:
     adapter = provider or Scripted()
     return send.Worker(engine, "test", lambda account: adapter, **given)

@@ -65,13 +65,13 @@ def every_provider_is_asked_again() -> None:
 
 
 def calls_begin_whenever() -> None:
-    prepared = send._prepared
+    prepared = send.prepare
 
-    def without_end(*given: Any) -> Any:
-        wave = prepared(*given)
-        return replace(wave, call_until=float("inf")) if isinstance(wave, send._Wave) else wave
+    def without_end(*given: Any, **named: Any) -> Any:
+        wave = prepared(*given, **named)
+        return replace(wave, call_until=float("inf")) if isinstance(wave, send.Wave) else wave
 
-    send._prepared = without_end
+    send.prepare = without_end
 
 
 def a_late_outcome_is_thrown_away() -> None:

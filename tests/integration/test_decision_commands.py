@@ -19,19 +19,12 @@ from kernel.actions import dispatch
 from kernel.decisions import cycles, scoring
 from kernel.decisions.contract import CandidateTrace, Entity
 from tests.fakes.approved import Company, action, approve, company, means, one, row_of
-from tests.integration.actions.proposals import OLGA, people
+from tests.integration.actions.proposals import OLGA
 from tests.integration.decisions import world
 from tests.unit.decisions import scenarios
 from tests.unit.decisions.test_certification import decided
 
 WHY = ("--why", "it's wrong")
-
-
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
-    return made
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,23 +16,14 @@ from typer.testing import CliRunner
 
 from kernel import logins
 from kernel.errors import RefusedError
-from models import migrate, rls, server
+from models import rls
 from tests.fakes.approved import Company, action, company, row_of
-from tests.fakes.policies import not_by_login
 from tests.integration.actions.proposals import ANA, MAX, OLGA, people, store
+from tests.integration.login_sessions import recorded, tenants_seen
 
 APPROVE = sa.text("select spine.acknowledge_action(:id, :hash)")
 REJECT = sa.text("select spine.reject_action(:id, 'no')")
-
-MakeLogin = Callable[..., str]
 Connect = Callable[[str], sa.Engine]
-
-
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
-    return made
 
 
 @pytest.fixture
@@ -41,23 +31,6 @@ def other(engine: sa.Engine) -> Company:
     made = company(engine)
     people(engine, made.id)
     return made
-
-
-@pytest.fixture
-def make_login(engine: sa.Engine) -> Iterator[MakeLogin]:
-    """Makes a login of the server, in `revenue_member` unless told otherwise; it goes with the test."""
-    made: list[str] = []
-
-    def make(rest: str = f"in role {rls.MEMBER}") -> str:
-        made.append(f"login_{uuid.uuid4().hex[:12]}")
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"create role {made[-1]} login {rest}")
-        return made[-1]
-
-    yield make
-    with engine.begin() as connection:
-        for name in made:
-            connection.exec_driver_sql(f"drop role {name}")
 
 
 @pytest.fixture
@@ -74,32 +47,10 @@ def connect(engine: sa.Engine) -> Iterator[Connect]:
         one.dispose()
 
 
-@pytest.fixture
-def empty_database(postgres: server.Server) -> sa.URL:
-    name = f"empty_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template template0")
-    return sa.make_url(postgres.url(name))
-
-
-def recorded(engine: sa.Engine, of: Company, login: str, person: UUID | None = None) -> str:
-    with engine.begin() as connection:
-        logins.record(connection, of.id, login, person)
-    return login
-
-
 def fresh(engine: sa.Engine, of: Company) -> tuple[UUID, str]:
     """An action proposed at this moment of the server, whose clock decides for members; with its hash."""
     (made,) = store(engine, of.id, action(requires_acknowledgment=True), at=datetime.now(UTC))
     return made, row_of(engine, made).payload_hash
-
-
-def tenants_seen(engine: sa.Engine, *before: str) -> list[UUID]:
-    with engine.begin() as connection:
-        for statement in before:
-            connection.exec_driver_sql(statement)
-        return list(connection.scalars(sa.text("select id from spine.tenants order by id")))
 
 
 def test_a_login_sees_its_own_tenant_whatever_it_sets(engine, of, other, make_login, connect):
@@ -201,6 +152,25 @@ def test_a_login_that_is_not_recorded_answers_nothing(engine, of, make_login, co
     with pytest.raises(sa.exc.DBAPIError, match="no tenant is known"), session.begin() as connection:
         connection.exec_driver_sql(f"set local app.tenant_id = '{of.id}'; set local app.user_id = '{OLGA}'")
         connection.execute(APPROVE, {"id": id_, "hash": shown})
+
+
+LOCKS = (
+    "pg_advisory_lock(7283105002)",
+    "pg_try_advisory_lock(7283105002)",
+    "pg_advisory_lock_shared(1, 2)",
+    "pg_advisory_xact_lock(1)",
+    "pg_try_advisory_xact_lock_shared(1)",
+)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_login_cannot_take_the_locks_the_pipeline_waits_for(engine, of, make_login, connect, lock):
+    session = connect(recorded(engine, of, make_login()))
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), session.begin() as connection:
+        connection.exec_driver_sql(f"select {lock}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"set local role {rls.SERVICE}")
+        connection.exec_driver_sql(f"select {lock}")
 
 
 # The clock of an answer --------------------------------------------------------------------------------------------
@@ -331,90 +301,3 @@ def test_the_command_refuses_in_a_sentence(of, command, arguments, told):
     result = command(str(of.id), *arguments)
     assert result.exit_code == 1
     assert result.stderr.startswith(told)
-
-
-# What the catalog says ---------------------------------------------------------------------------------------------
-
-
-def test_the_functions_that_run_as_another_role_are_closed_and_name_their_search_path(engine):
-    found = sa.text(
-        "select oid::regprocedure::text as name, coalesce(proconfig, '{}') as config,"
-        "  array(select privilege.grantee::regrole::text from aclexplode(proacl) as privilege"
-        "        where privilege.grantee <> proowner order by 1) as others, proacl is null as is_open"
-        " from pg_proc where prosecdef and pronamespace::regnamespace::text in ('spine', 'ops', 'analytics')"
-    )
-    with engine.connect() as connection:
-        functions = {row.name: row for row in connection.execute(found)}
-    allowed = {
-        "spine.acknowledge_action(uuid,text)": ["revenue_member"],
-        "spine.acknowledge_action(uuid,text,timestamp with time zone)": [],
-        "spine.reject_action(uuid,text)": ["revenue_member"],
-        "spine.reject_action(uuid,text,timestamp with time zone)": [],
-        "spine.session_tenant()": ["revenue_member"],
-        "spine.session_user_id()": ["revenue_member"],
-    }
-    assert {name: row.others for name, row in functions.items()} == allowed
-    assert [name for name, row in functions.items() if row.is_open] == []
-    assert [
-        name for name, row in functions.items() if "search_path=pg_catalog, pg_temp" not in row.config
-    ] == []
-
-
-LOCKS = (
-    "pg_advisory_lock(7283105002)",
-    "pg_try_advisory_lock(7283105002)",
-    "pg_advisory_lock_shared(1, 2)",
-    "pg_advisory_xact_lock(1)",
-    "pg_try_advisory_xact_lock_shared(1)",
-)
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_a_login_cannot_take_the_locks_the_pipeline_waits_for(engine, of, make_login, connect, lock):
-    session = connect(recorded(engine, of, make_login()))
-    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), session.begin() as connection:
-        connection.exec_driver_sql(f"select {lock}")
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"set local role {rls.SERVICE}")
-        connection.exec_driver_sql(f"select {lock}")
-
-
-# How databases get there ----------------------------------------------------------------------------------------------
-
-
-def test_what_was_built_before_logins_were_recorded_asks_them_too(empty_database: sa.URL) -> None:
-    url = empty_database.render_as_string()
-    migrate.upgrade(url, "0006")
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"set local role {rls.SERVICE}")
-        connection.exec_driver_sql("create table analytics.built (tenant_id uuid)")
-        connection.exec_driver_sql("alter table analytics.built enable row level security")
-        connection.exec_driver_sql(
-            f"create policy member on analytics.built for select to {rls.MEMBER} using (tenant_id = {rls.PINNED})"
-        )
-        assert "analytics.built member" in not_by_login(connection)
-    migrate.upgrade(url)
-    with engine.connect() as connection:
-        assert not_by_login(connection) == []
-    engine.dispose()
-
-
-def test_a_server_where_nobody_is_superuser_is_migrated_and_keeps_tenants_apart(
-    empty_database: sa.URL, make_login: MakeLogin
-) -> None:
-    owner, login = make_login("createrole"), make_login()
-    admin, owned, session = (
-        sa.create_engine(url, poolclass=sa.NullPool)
-        for url in (empty_database, *(empty_database.set(username=name) for name in (owner, login)))
-    )
-    with admin.begin() as connection:
-        connection.exec_driver_sql(f"alter database {empty_database.database} owner to {owner}")
-        connection.exec_driver_sql(f"grant {', '.join(rls.ROLES)} to {owner} with admin option")
-    migrate.upgrade(owned.url.render_as_string())
-    of, other = company(owned), company(owned)
-    recorded(owned, of, login)
-    assert tenants_seen(session, f"set app.tenant_id = '{other.id}'") == [of.id]
-    with admin.begin() as connection:
-        connection.exec_driver_sql(f"reassign owned by {owner} to postgres")
-        connection.exec_driver_sql(f"drop owned by {owner}")

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from kernel.delivery import keys, setup
+from kernel.delivery import keys
 from models import delivery, migrate
 
 
@@ -124,15 +124,3 @@ def test_the_database_computes_keys_as_the_code_does(engine: sa.Engine, fields: 
     with engine.connect() as connection:
         query = sa.text("select delivery.item_key(variadic cast(:fields as text[]))")
         assert connection.execute(query, {"fields": fields}).scalar_one() == keys.digest(*fields)
-
-
-ADDRESSES = (" Ann@Example.COM ", "+1 (555) 010-2030", "0044 20 7946 0000", "bob@x.co", "\tann@x.co\n")
-
-
-@pytest.mark.parametrize("address", ADDRESSES, ids=repr)
-def test_the_database_writes_addresses_as_the_code_does(engine: sa.Engine, address: str) -> None:
-    channel = "email" if "@" in address else "sms"
-    with engine.connect() as connection:
-        query = sa.text("select delivery.normal_address(:channel, :address, :address)")
-        found = connection.execute(query, {"channel": channel, "address": address}).scalar_one()
-    assert found == setup.normal(address)

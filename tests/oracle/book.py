@@ -65,6 +65,10 @@ class ByDay(Generic[T]):
     def within(self, first: date, last: date) -> list[T]:
         return self._records[bisect_left(self._days, first) : bisect_right(self._days, last)]
 
+    def last_until(self, day: date) -> T | None:
+        position = bisect_right(self._days, day)
+        return self._records[position - 1] if position else None
+
 
 class Book:
     """One tenant's records, and the answers several metrics share."""
@@ -248,24 +252,25 @@ class Book:
         return dict(found)
 
     @cached_property
-    def _ends_of_days(self) -> dict[Key, list[Stage]]:
-        """The last state of each local day on which a deal changed, in order."""
+    def _ends_of_days(self) -> dict[Key, ByDay[Stage]]:
+        """The last state of each local day on which a deal changed."""
         return {
-            opportunity: list({stage.day: stage for stage in stages}.values())
+            opportunity: ByDay({stage.day: stage for stage in stages}.values())
             for opportunity, stages in self.stages_of.items()
         }
 
     def state(self, opportunity: Key, day: date) -> Stage | None:
         """The deal at the end of the day; None before its first row."""
-        states = self._ends_of_days.get(opportunity, [])
-        position = bisect_right(states, day, key=lambda stage: stage.day)
-        return states[position - 1] if position else None
+        states = self._ends_of_days.get(opportunity)
+        return states.last_until(day) if states else None
 
     def states(self, day: date) -> dict[Key, Stage]:
         """Every deal that exists, at the end of the day."""
         return self.once(
             ("states", day),
-            lambda: {key: state for key in self._ends_of_days if (state := self.state(key, day)) is not None},
+            lambda: {
+                key: state for key, states in self._ends_of_days.items() if (state := states.last_until(day))
+            },
         )
 
     def open_deals(self, day: date) -> list[Stage]:
@@ -287,7 +292,7 @@ class Book:
 
     def _closing(self, opportunity: Key, state: Stage, day: date) -> Closing:
         start = state
-        for earlier in reversed([row for row in self._ends_of_days[opportunity] if row.day <= day]):
+        for earlier in reversed(self._ends_of_days[opportunity].within(date.min, day)):
             if earlier.stage != state.stage:
                 break
             start = earlier

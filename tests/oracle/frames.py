@@ -127,7 +127,8 @@ class _Reader:
         frame = self._facts.get(fact)
         if frame is None:
             return []
-        return [{name: _clean(value) for name, value in row.items()} for row in frame.to_dict("records")]
+        columns = {name: _values(frame[name]) for name in frame}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def key(self, row: Row) -> Key:
         return (row["source_system"], str(row["source_key"]))
@@ -293,10 +294,12 @@ def _resolver(keys: list[Key]) -> Callable[[str, str], Key | None]:
     return resolve
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return value
-    return None if pd.isna(value) or value == "" else value
+def _values(column: pd.Series) -> list[Any]:
+    # As objects in one step: an Arrow column that is iterated makes each value by itself, ten times slower.
+    whole = column.astype(object)
+    return [
+        None if nothing or value == "" else value for value, nothing in zip(whole, column.isna(), strict=True)
+    ]
 
 
 def _or(value: Any, default: Any) -> Any:

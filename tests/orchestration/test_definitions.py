@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -28,12 +28,14 @@ def specs(location: dg.Definitions) -> list[dg.AssetSpec]:
 
 def test_the_location_loads_in_a_fresh_interpreter_within_its_budget() -> None:
     defs()  # writes dbt's manifest, which a deployment ships
-    # Not a measurement (those are in make bench): a ceiling that says something heavy was imported at load.
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-c", "from dagster_project.definitions import defs; defs()"], check=True, timeout=30
-    )
-    assert time.monotonic() - started < 15
+    # Not a measurement (those are in make bench): a ceiling that says something heavy was imported at load. In
+    # seconds of the processor, which other work on the machine does not lengthen.
+    before = os.times()
+    program = "from dagster_project.definitions import defs; defs()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 15
 
 
 def test_loading_imports_no_heavy_library() -> None:
@@ -52,6 +54,14 @@ def test_every_asset_says_what_it_is_and_whose(specs: list[dg.AssetSpec]) -> Non
         if not (spec.description and spec.owners and spec.kinds and spec.group_name != "default")
     ]
     assert poor == []
+
+
+def test_a_night_builds_the_metrics_and_leaves_the_marts_of_deliveries_alone(
+    location: dg.Definitions,
+) -> None:
+    steps = location.resolve_job_def("compute_metrics").graph.node_dict
+    assert "metric_snapshots" in steps
+    assert "delivery_marts" not in steps
 
 
 def test_lineage_leads_from_a_csv_file_to_the_snapshots(location: dg.Definitions) -> None:

@@ -84,7 +84,7 @@ def test_jobs_that_are_due_again_ask_under_another_key(
     _launched(database)
     first = _tick("outbox_due", instance)
     assert _tick("outbox_due", instance).run_key == first.run_key
-    send.claim(campaigns.worker(database), 1)
+    campaigns.worker(database).claim(1)
     _do(database, "update delivery.job_queue set status = 'queued', lease_expires_at = null")
     assert _tick("outbox_due", instance).run_key != first.run_key
 
@@ -167,14 +167,10 @@ def test_a_review_measures_and_finds_nothing_broken(
         for event in result.all_events
         if event.is_step_materialization
     }
-    assert set(seen) == {"run_funnel", "latency", "duplicate_effects", "provider_health"}
+    assert set(seen) == {"run_funnel", "latency", "provider_health"}
     assert "| acme | spring | email |" in seen["run_funnel"]["newest"].value
     assert seen["run_funnel"]["attempts"].value.startswith("![attempts]")
     assert (seen["run_funnel"]["unknown"].value, seen["latency"]["jobs"].value) == (1, 1)
-    assert (seen["duplicate_effects"]["people"].value, seen["duplicate_effects"]["reached_twice"].value) == (
-        2,
-        0,
-    )
     assert seen["provider_health"]["unknown_rate_pct"].value == 25
     assert "busy: 1, timeout: 1" in seen["provider_health"]["by_account"].value
 
@@ -197,6 +193,32 @@ def test_a_broken_invariant_fails_the_review_and_is_named(
         ("no_attempt_has_a_later_token_than_its_job", True)
     ]
     assert "token 99, and its job has 1" in failed[0].metadata["first"].value
+
+
+def test_what_is_broken_in_a_run_of_long_ago_is_found_in_the_night_and_not_each_hour(
+    database: sa.Engine, instance: dg.DagsterInstance
+) -> None:
+    _launched(database)
+    send.work(campaigns.worker(database))
+    _do(database, "update delivery.reconciliation_cases set resolution = 'abandoned', resolved_at = now()")
+    _do(database, "update delivery.channel_outbox set status = 'abandoned' where status = 'unknown'")
+    _do(
+        database,
+        "update delivery.campaign_runs set status = 'partial', updated_at = now() - interval '3 days'",
+    )
+    _do(database, "update delivery.attempts set lease_token = 99")
+    hourly = _run("review_deliveries", instance)
+    assert hourly.success
+    (looked_at,) = {
+        check.metadata["looked_at"].value
+        for check in hourly.get_asset_check_evaluations()
+        if check.check_name in INVARIANTS
+    }
+    assert looked_at.startswith("runs that go on or changed since")
+    nightly = _run("verify_deliveries", instance, raise_on_error=False)
+    assert "no_attempt_has_a_later_token_than_its_job" in {
+        check.check_name for check in nightly.get_asset_check_evaluations() if not check.passed
+    }
 
 
 def test_a_late_start_is_told_and_blocks_nothing(database: sa.Engine, instance: dg.DagsterInstance) -> None:

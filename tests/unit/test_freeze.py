@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,21 @@ NAME = "metrics"
 COMPONENT = next(component for component in freeze.COMPONENTS if component.name == NAME)
 
 
-def test_what_is_frozen_here_is_what_was_agreed():
-    assert not [state.component.name for state in freeze.check(REPOSITORY) if state.is_changed]
+@pytest.mark.parametrize("name", [component.name for component in freeze.COMPONENTS])
+def test_what_is_frozen_here_is_what_was_agreed(name: str):
+    (state,) = (each for each in freeze.states(REPOSITORY) if each.component.name == name)
+    assert not state.is_changed, f"{name} differs from {state.version}: see docs/specs/change-process.md"
+
+
+def test_every_migration_that_makes_a_function_of_delivery_is_frozen():
+    made = {
+        str(file.relative_to(REPOSITORY))
+        for file in (REPOSITORY / "models/migrations/versions").glob("*.py")
+        if re.search(r"(create|replace|alter|drop) function delivery\.", file.read_text(encoding="utf-8"))
+    }
+    (component,) = (each for each in freeze.COMPONENTS if each.name == "delivery")
+    assert made
+    assert made <= {*component.files}
 
 
 @pytest.fixture

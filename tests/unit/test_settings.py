@@ -54,6 +54,9 @@ def test_the_documented_defaults_are_the_real_ones(read):
         "REVENUE_OS_RESTATE_DAYS": str(real.restate_days),
         "REVENUE_OS_PARTITION_START": real.partition_start.isoformat(),
         "REVENUE_OS_USER": real.user or "none",
+        "REVENUE_OS_EVIDENCE_KEY": str(real.evidence_key or "none"),
+        "REVENUE_OS_LIVE_EMAIL": str(real.live_email or "none"),
+        "REVENUE_OS_LIVE_VOICE": str(real.live_voice or "none"),
     }
     assert documented() == shown
 

@@ -49,6 +49,19 @@ def dbt(url: str, *arguments: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
+def window(
+    first: date, last: date, *, as_of: datetime, run_id: str = "test", tenant_ids: list[str] | None = None
+) -> dict[str, str]:
+    """What dbt reads of a run that computes the days `first` to `last`, both included."""
+    return {
+        "DBT_WINDOW_START": first.isoformat(),
+        "DBT_WINDOW_END": (last + timedelta(days=1)).isoformat(),
+        "DBT_AS_OF": as_of.isoformat(),
+        "DBT_RUN_ID": run_id,
+        "DBT_TENANT_IDS": ",".join(tenant_ids or ()),
+    }
+
+
 def build(
     url: str,
     first: date,
@@ -59,7 +72,7 @@ def build(
     run_id: str = "test",
     exclude: tuple[str, ...] = ("resource_type:test", "resource_type:unit_test"),
 ) -> None:
-    """Builds the whole warehouse for the days `first` to `last`, both included, from fresh statistics as the program does."""
+    """Builds the whole warehouse for the days `first` to `last` from fresh statistics as the program does."""
     engine = sa.create_engine(url)
     statistics.refresh(engine)
     engine.dispose()
@@ -67,10 +80,6 @@ def build(
         url,
         "build",
         *(("--exclude", " ".join(exclude)) if exclude else ()),
-        DBT_WINDOW_START=first.isoformat(),
-        DBT_WINDOW_END=(last + timedelta(days=1)).isoformat(),
-        DBT_AS_OF=as_of.isoformat(),
-        DBT_RUN_ID=run_id,
-        DBT_TENANT_IDS=",".join(tenant_ids or ()),
+        **window(first, last, as_of=as_of, run_id=run_id, tenant_ids=tenant_ids),
     )
     assert done.returncode == 0, done.stdout[-6000:]

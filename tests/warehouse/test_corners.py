@@ -72,9 +72,9 @@ COVERAGE = [
 
 
 @pytest.fixture(scope="module")
-def engine(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+def engine(warehouse_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
     """The world landed and computed."""
-    made = sa.create_engine(module_database_url)
+    made = sa.create_engine(warehouse_url)
     landing = tmp_path_factory.mktemp("landing")
     for fact, rows in WORLD.items():
         pd.DataFrame(rows).to_csv(landing / f"{fact}.csv", index=False)
@@ -89,7 +89,7 @@ def engine(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
         connection.execute(
             source_coverage.insert(), [dict(zip(names, row, strict=True)) | stated for row in COVERAGE]
         )
-    build(module_database_url, FIRST, LAST, as_of=AS_OF)
+    build(warehouse_url, FIRST, LAST, as_of=AS_OF)
     yield made
     made.dispose()
 

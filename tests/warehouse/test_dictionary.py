@@ -33,9 +33,8 @@ def definitions() -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def manifest() -> dict:
-    # Parsing reads no database.
-    done = dbt("postgresql+psycopg://nobody@nowhere/none", "parse")
+def manifest(warehouse_url: str) -> dict:
+    done = dbt(warehouse_url, "parse")
     assert done.returncode == 0, done.stdout
     return json.loads((Path(target()) / "manifest.json").read_text(encoding="utf-8"))
 

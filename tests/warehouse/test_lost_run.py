@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import sqlalchemy as sa
 
 from kernel.warehouse import lock
-from tests.warehouse.build import dbt
+from tests.warehouse.build import dbt, window
 
 MODEL = "int_fx_daily"
-WINDOW = {
-    "DBT_WINDOW_START": "2026-03-01",
-    "DBT_WINDOW_END": "2026-03-03",
-    "DBT_AS_OF": "2026-03-10T00:00:00Z",
-    "DBT_RUN_ID": "test",
-    "DBT_TENANT_IDS": "",
-}
+WINDOW = window(date(2026, 3, 1), date(2026, 3, 2), as_of=datetime(2026, 3, 10, tzinfo=UTC))
 
 
-def test_dbt_builds_while_its_run_holds_the_lock_and_not_after(engine: sa.Engine, database_url: str) -> None:
+def test_dbt_builds_while_its_run_holds_the_lock_and_not_after(warehouse_url: str) -> None:
+    engine = sa.create_engine(warehouse_url)
     with lock.serialized(engine) as holder:
-        done = dbt(database_url, "run", "--select", f"+{MODEL}", DBT_LOCK_HOLDER=str(holder), **WINDOW)
+        done = dbt(warehouse_url, "run", "--select", f"+{MODEL}", DBT_LOCK_HOLDER=str(holder), **WINDOW)
         assert done.returncode == 0, done.stdout
-    done = dbt(database_url, "run", "--select", MODEL, DBT_LOCK_HOLDER=str(holder), **WINDOW)
+    done = dbt(warehouse_url, "run", "--select", MODEL, DBT_LOCK_HOLDER=str(holder), **WINDOW)
     assert done.returncode == 1
     assert "the run that this belongs to has ended" in done.stdout
+    engine.dispose()

@@ -9,18 +9,12 @@ from datetime import UTC, date, datetime
 import pytest
 import sqlalchemy as sa
 
-from tests.warehouse.build import build, dbt
+from tests.warehouse.build import build, dbt, window
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 3, 2)
 AS_OF = datetime(2026, 3, 20, 12, tzinfo=UTC)
 ACME, OTHER = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
-WINDOW = {
-    "DBT_WINDOW_START": "2026-03-01",
-    "DBT_WINDOW_END": "2026-03-03",
-    "DBT_AS_OF": AS_OF.isoformat(),
-    "DBT_RUN_ID": "by hand",
-    "DBT_TENANT_IDS": "",
-}
+WINDOW = window(FIRST, LAST, as_of=AS_OF, run_id="by hand")
 
 # Three customers for 100 make a cost that no decimal number states exactly.
 FACTS = """
@@ -83,29 +77,29 @@ class Snapshots:
 
 
 @pytest.fixture(scope="module")
-def snapshots(module_database_url: str) -> Iterator[Snapshots]:
+def snapshots(warehouse_url: str) -> Iterator[Snapshots]:
     """Two tenants alike, two days of them computed."""
-    engine = sa.create_engine(module_database_url)
+    engine = sa.create_engine(warehouse_url)
     made = Snapshots(engine)
     for tenant, slug in ((ACME, "acme"), (OTHER, "other")):
         made.change(FACTS.format(tenant=tenant, slug=slug))
-    build(module_database_url, FIRST, LAST, as_of=AS_OF, run_id="first")
+    build(warehouse_url, FIRST, LAST, as_of=AS_OF, run_id="first")
     yield made
     engine.dispose()
 
 
 def test_a_day_computed_twice_leaves_every_byte_where_it_was(
-    snapshots: Snapshots, module_database_url: str
+    snapshots: Snapshots, warehouse_url: str
 ) -> None:
     before = snapshots.bytes_of(ACME)
     assert snapshots.values(ACME, "cac_blended") == {"": "33.33"}
-    build(module_database_url, FIRST, LAST, as_of=AS_OF.replace(hour=13), run_id="again")
+    build(warehouse_url, FIRST, LAST, as_of=AS_OF.replace(hour=13), run_id="again")
     assert snapshots.bytes_of(ACME) == before
     assert snapshots.run_ids(ACME) == {"first"}
 
 
 def test_what_a_removed_row_brought_about_vanishes_and_other_tenants_stay(
-    snapshots: Snapshots, module_database_url: str
+    snapshots: Snapshots, warehouse_url: str
 ) -> None:
     others = snapshots.bytes_of(OTHER)
     assert snapshots.values(ACME, "cac_by_channel") == {
@@ -113,27 +107,27 @@ def test_what_a_removed_row_brought_about_vanishes_and_other_tenants_stay(
     }  # fmt: skip
     # From both, so that it is the run's scope and not the facts that spares the other.
     snapshots.change("delete from spine.revenue_events where source_key in ('campaign', 'booking 1')")
-    build(module_database_url, FIRST, LAST, as_of=AS_OF, tenant_ids=[ACME], run_id="corrected")
+    build(warehouse_url, FIRST, LAST, as_of=AS_OF, tenant_ids=[ACME], run_id="corrected")
     assert snapshots.values(ACME, "cac_by_channel") == {"": "undefined", "channel=unattributed": "undefined"}
     assert snapshots.values(ACME, "bookings_count")[""] == "2.00"
     assert snapshots.run_ids(ACME) == {"first", "corrected"}
     assert snapshots.bytes_of(OTHER) == others
 
 
-def test_a_violated_check_takes_the_delete_back_too(snapshots: Snapshots, module_database_url: str) -> None:
+def test_a_violated_check_takes_the_delete_back_too(snapshots: Snapshots, warehouse_url: str) -> None:
     before = snapshots.bytes_of(ACME)
     snapshots.change("update staging.int_bookings_daily set booking_rows = -1")
-    done = dbt(module_database_url, "run", "--select", "metric_snapshots_daily", **WINDOW)
+    done = dbt(warehouse_url, "run", "--select", "metric_snapshots_daily", **WINDOW)
     assert done.returncode != 0
     assert "violates check constraint" in done.stdout
     assert snapshots.bytes_of(ACME) == before
 
 
 def test_a_run_without_a_window_is_refused(
-    snapshots: Snapshots, module_database_url: str, monkeypatch: pytest.MonkeyPatch
+    snapshots: Snapshots, warehouse_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in WINDOW:
         monkeypatch.delenv(name, raising=False)
-    done = dbt(module_database_url, "run", "--select", "metric_snapshots_daily")
+    done = dbt(warehouse_url, "run", "--select", "metric_snapshots_daily")
     assert done.returncode != 0
     assert "Env var required but not provided: 'DBT_WINDOW_START'" in done.stdout

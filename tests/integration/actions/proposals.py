@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -14,9 +14,10 @@ from kernel import tenancy
 from kernel.actions import acknowledge, lifecycle
 from kernel.decisions.contract import Action, GateReading
 from models.decisions import optimization_cycles
-from tests.fakes.approved import NOW, action, one
+from tests.fakes.approved import NOW, Company, action, one, row_of
 from tests.integration.decisions.world import deciding
 
+LATER = NOW + timedelta(hours=1)
 OLGA, ANA, MAX, STRANGER = (UUID(int=number) for number in (0xA1, 0xA2, 0xA3, 0xA4))
 
 
@@ -64,3 +65,13 @@ def steps(engine: sa.Engine, action_id: UUID) -> list[tuple[str | None, str]]:
             " where optimization_action_id = :id order by at, number"
         )
         return [(row[0], row[1]) for row in connection.execute(sa.text(query), {"id": action_id})]
+
+
+def call(engine: sa.Engine, what: str, of: Company, *args: Any, **named: Any) -> Any:
+    """What an act of `acknowledge` answers, in a transaction of its own."""
+    with engine.begin() as connection:
+        return getattr(acknowledge, what)(connection, of.id, *args, **named)
+
+
+def shown(engine: sa.Engine, id_: UUID) -> str:
+    return row_of(engine, id_).payload_hash

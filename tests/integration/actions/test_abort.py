@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.actions import abort, budget, dispatch, lifecycle, results
 from kernel.actions.configuration import Address, PostgresConfiguration, Rejected, Transient
-from tests.fakes import approved, measured
+from tests.fakes import approved
 from tests.fakes.approved import (
     NOW,
     Clock,
@@ -30,12 +30,6 @@ from tests.fakes.measured import result_rows, write
 
 DAY = NOW.date()
 CONDITION = {"metric_id": "cac_blended", "operator": "gt", "threshold": "2500", "consecutive_days": 3}
-
-
-@pytest.fixture
-def world(engine: sa.Engine) -> sa.Engine:
-    measured.prepare(engine)
-    return engine
 
 
 def applied(engine: sa.Engine, of: Company, **more: Any) -> UUID:

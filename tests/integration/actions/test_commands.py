@@ -15,8 +15,8 @@ from kernel import tenancy
 from kernel.actions import dispatch
 from kernel.decisions import bundle
 from kernel.decisions.contract import Action, GateReading, payload_hash
-from tests.fakes.approved import Company, action, budget_change, company, means, one, row_of
-from tests.integration.actions.proposals import people, status, store
+from tests.fakes.approved import Company, action, budget_change, means, one, row_of
+from tests.integration.actions.proposals import status, store
 from tests.integration.decisions import world
 
 Cli = Callable[..., str]
@@ -33,12 +33,9 @@ STOPS = {
 }
 
 
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
+@pytest.fixture(autouse=True)
+def _prepared(engine: sa.Engine) -> None:
     world.prepare(engine)
-    return made
 
 
 @pytest.fixture

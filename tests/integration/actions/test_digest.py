@@ -18,7 +18,7 @@ from kernel.errors import RefusedError
 from models.actions import user_tenants
 from models.decisions import optimization_action_results, optimization_cycles
 from models.spine import tenants
-from tests.fakes import approved, measured
+from tests.fakes import approved
 from tests.fakes.measured import write
 
 MONDAY = date(2026, 5, 4)
@@ -28,12 +28,6 @@ USUAL = {
     "payback_months": 12, "cac_blended": 2400, "gross_margin_pct": 62.5, "contribution_margin_pct": 40,
     "revenue_per_fte": 20_000, "sales_efficiency_ratio": 0.8, "arr_total": 1_000_000,
 }  # fmt: skip
-
-
-@pytest.fixture
-def world(engine: sa.Engine) -> sa.Engine:
-    measured.prepare(engine)
-    return engine
 
 
 def tenant(engine: sa.Engine, slug: str, *, name: str = "", currency: str = "USD", **flags: Any) -> UUID:

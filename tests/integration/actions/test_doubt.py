@@ -11,30 +11,12 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.actions import abort, acknowledge, dispatch, settlement
 from kernel.actions.configuration import Address, PostgresConfiguration, Rejected
-from tests.fakes.approved import (
-    NOW,
-    Clock,
-    Company,
-    action,
-    approve,
-    budget_change,
-    company,
-    means,
-    one,
-    row_of,
-)
+from tests.fakes.approved import NOW, Clock, Company, action, approve, budget_change, means, one, row_of
 from tests.fakes.late import Late
-from tests.integration.actions.proposals import OLGA, people, status
+from tests.integration.actions.proposals import OLGA, status
 
 TICKETS = "select count(*) from spine.action_tickets"
 SPEND = "select daily_budget from spine.spine_campaign_channels"
-
-
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
-    return made
 
 
 def set_spend(engine: sa.Engine, amount: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import sqlalchemy as sa
 
@@ -13,13 +11,6 @@ from kernel.errors import RefusedError
 from tests.fakes.approved import NOW, Company, action, approve, budget_change, company, means, one, row_of
 
 WHY = {"actor": "olga", "reason": "spend runs away", "at": NOW}
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = sa.create_engine(database_url)
-    yield made
-    made.dispose()
 
 
 def _stop(engine: sa.Engine, of: Company) -> emergency.Stop:

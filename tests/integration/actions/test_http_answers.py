@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import socketserver
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from kernel.actions.configuration import Address, InDoubt, Rejected, Transient
 from kernel.actions.http_configuration import HttpConfiguration
+from tests.fakes.answering import answering
 
 ADDRESS = Address(UUID(int=1), "crm", "tenant", "", "max_touches")
-
-
-@contextmanager
-def answering(pieces: Callable[[], Iterable[bytes]]) -> Iterator[str]:
-    """The address of a service that answers every request with these pieces of bytes, and hangs up."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            self.request.recv(65536)
-            try:
-                for piece in pieces():
-                    self.request.sendall(piece)
-            except OSError:
-                pass
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def answer(body: bytes, status: int = 200) -> list[bytes]:
@@ -64,24 +38,30 @@ def of(value: str) -> bytes:
     ids=["nan", "infinite", "nul", "half a character", "huge", "deep", "nul in a name", "cut off"],
 )
 def test_an_answer_that_cannot_be_kept_may_pass(body: bytes):
-    with answering(lambda: answer(body)) as url, pytest.raises(Transient, match="what is no configuration"):
+    with (
+        answering(lambda request: answer(body)) as url,
+        pytest.raises(Transient, match="what is no configuration"),
+    ):
         HttpConfiguration(url, timeout_seconds=5).read(ADDRESS)
 
 
 def test_an_answer_that_only_looks_like_it_is_taken():
-    with answering(lambda: answer(of('"\\\\u0000 and \\u00e4"'))) as url:
+    with answering(lambda request: answer(of('"\\\\u0000 and \\u00e4"'))) as url:
         assert HttpConfiguration(url, timeout_seconds=5).read(ADDRESS).value == "\\u0000 and ä"
 
 
 def test_what_a_service_says_is_told_without_what_no_log_keeps():
-    with answering(lambda: answer(b"no\x00t\x1b[2J \xff", 422)) as url, pytest.raises(Rejected) as told:
+    with (
+        answering(lambda request: answer(b"no\x00t\x1b[2J \xff", 422)) as url,
+        pytest.raises(Rejected) as told,
+    ):
         HttpConfiguration(url, timeout_seconds=5).write(ADDRESS, 7, "key")
     assert str(told.value).endswith("the service answered 422 no t [2J \ufffd")
 
 
 @pytest.mark.parametrize("status", [101, 301, 302, 303, 307, 308, 409, 500, 504])
 def test_a_write_that_is_answered_elsewhere_is_in_doubt(status: int):
-    with answering(lambda: answer(b"", status)) as url, pytest.raises(InDoubt):
+    with answering(lambda request: answer(b"", status)) as url, pytest.raises(InDoubt):
         HttpConfiguration(url, timeout_seconds=5).write(ADDRESS, 7, "key")
 
 
@@ -97,7 +77,7 @@ def test_an_answer_that_drips_ends_at_the_deadline(head: bytes, verb: str):
             yield b"X"
 
     started = time.monotonic()
-    with answering(dripping) as url, pytest.raises(Transient) as told:
+    with answering(lambda request: dripping()) as url, pytest.raises(Transient) as told:
         port = HttpConfiguration(url, timeout_seconds=0.4)
         port.read(ADDRESS) if verb == "read" else port.write(ADDRESS, 7, "key")
     assert isinstance(told.value, InDoubt) == (verb == "write")

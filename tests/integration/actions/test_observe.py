@@ -14,19 +14,13 @@ from kernel import tenancy
 from kernel.actions import baseline, observe, results, snapshot
 from kernel.decisions.contract import ECONOMIC_METRICS, Action
 from models.decisions import optimization_actions
-from tests.fakes import approved, measured
+from tests.fakes import approved
 from tests.fakes.approved import Clock, company, one, row_of
 from tests.fakes.measured import APPLIED, APPLIED_AT, no_gates, observed, result_rows, write
 
 ENDS_AT = APPLIED_AT + timedelta(days=14)
 FIRST = APPLIED - timedelta(days=84)
 USUAL = {"cac_blended": 2500, "payback_months": 12, "gross_margin_pct": 60, "revenue_per_fte": 20_000}
-
-
-@pytest.fixture
-def world(engine: sa.Engine) -> sa.Engine:
-    measured.prepare(engine)
-    return engine
 
 
 def action(**more: object) -> Action:

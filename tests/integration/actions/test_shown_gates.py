@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -11,17 +10,8 @@ import sqlalchemy as sa
 from kernel.actions import acknowledge, dispatch, lifecycle
 from kernel.decisions.contract import GateReading
 from kernel.errors import RefusedError
-from tests.fakes.approved import NOW, Company, action, company, means, row_of
-from tests.integration.actions.proposals import ANA, MAX, people, status, steps, store
-
-LATER = NOW + timedelta(hours=1)
-
-
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
-    return made
+from tests.fakes.approved import NOW, Company, action, means, row_of
+from tests.integration.actions.proposals import ANA, LATER, MAX, status, steps, store
 
 
 def cash(state: str) -> GateReading:

@@ -33,19 +33,12 @@ from tests.fakes.approved import (
 )
 from tests.fakes.late import Late
 from tests.fakes.measured import write
-from tests.integration.actions.proposals import ANA, OLGA, people, status, store, waiting
+from tests.integration.actions.proposals import ANA, OLGA, status, store, waiting
 
 RAISE = {"window_days": 14, "increases_spend": True, "daily_spend_change": "20"}
 COMMITTED = "select coalesce(sum(month_amount), 0) from spine.budget_entries"
 TICKETS = "select count(*) from spine.action_tickets"
 INTENT = "select state from spine.action_intents where kind = 'apply'"
-
-
-@pytest.fixture
-def of(engine: sa.Engine) -> Company:
-    made = company(engine)
-    people(engine, made.id)
-    return made
 
 
 def disable(engine: sa.Engine, of: Company) -> emergency.Stop:

@@ -9,30 +9,16 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.actions import acknowledge, baseline, dispatch, observe, results, snapshot
+from kernel.actions import baseline, dispatch, observe, results, snapshot
 from kernel.actions.configuration import Value
 from kernel.errors import RefusedError
-from tests.fakes import measured
 from tests.fakes.approved import NOW, Clock, Company, action, approve, company, means, one, row_of
 from tests.fakes.measured import no_gates, observed, result_rows
-from tests.integration.actions.proposals import ANA, MAX, STRANGER, people, status, steps
+from tests.integration.actions.proposals import ANA, MAX, STRANGER, call, people, status, steps
 
 LATER = NOW + timedelta(hours=5)
 END = NOW + timedelta(days=14)
 ALERT = {"subsystem": "data", "field": "ticket", "new": None, "type": "alert"}
-
-
-@pytest.fixture
-def world(engine: sa.Engine) -> sa.Engine:
-    measured.prepare(engine)
-    return engine
-
-
-@pytest.fixture
-def of(world: sa.Engine) -> Company:
-    made = company(world)
-    people(world, made.id)
-    return made
 
 
 def handed_over(world: sa.Engine, of: Company) -> UUID:
@@ -69,11 +55,6 @@ def ticket(world: sa.Engine, id_: UUID) -> tuple[str, str | None, str | None]:
         tenancy.service(connection)
         query = "select status, resolved_by, resolution from spine.action_tickets where optimization_action_id = :id"
         return tuple(connection.execute(sa.text(query), {"id": id_}).one())
-
-
-def call(world: sa.Engine, what: str, of: Company, *args):
-    with world.begin() as connection:
-        return getattr(acknowledge, what)(connection, of.id, *args)
 
 
 def learned(world: sa.Engine, of: Company) -> tuple:

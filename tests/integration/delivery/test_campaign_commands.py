@@ -9,64 +9,19 @@ import os
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
-from dagster_project import database
-from dagster_project.cli import app
-from kernel import tenancy
-from kernel.actions import acknowledge
 from kernel.delivery import send
 from kernel.delivery.providers import registry
 from kernel.delivery.providers.base import BadCallback, Capabilities, Event, rejected, unknown
 from models.delivery import channel_policies
-from tests.fakes.campaigns import Scripted, add_company, launched, worker
+from tests.fakes.campaigns import ATTEMPTS, Scripted, launched, worker
+from tests.integration.delivery.commands import ANA, MAX, one, refused
 
-OLGA, ANA, MAX = (UUID(int=number) for number in (0xA1, 0xA2, 0xA3))
 WHY = ("--why", "the list was checked by hand")
-
-
-@pytest.fixture
-def company(engine: sa.Engine) -> UUID:
-    """acme, with an approved campaign; olga is owner, ana approver, max member."""
-    made = add_company(engine, "acme")
-    for user_id, name, role in ((OLGA, "olga", "owner"), (ANA, "ana", "approver"), (MAX, "max", "member")):
-        with engine.begin() as connection:
-            acknowledge.add_member(connection, made, user_id, name, role)
-    return made
-
-
-@pytest.fixture
-def command(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    """Runs `revenue-os campaign` for acme; gives exit code, what it printed, and its JSON when it was asked for."""
-    monkeypatch.setattr(database, "engine", lambda: engine)
-    monkeypatch.setattr(database, "url", lambda: str(engine.url))
-
-    def _command(*words: object, tenant: str | None = "acme") -> SimpleNamespace:
-        given = ["campaign", *map(str, words), *(["-t", tenant] if tenant else [])]
-        result = CliRunner().invoke(app, given, env={"COLUMNS": "80"}, catch_exceptions=False)
-        told = json.loads(result.stdout) if "--json" in words and result.stdout else None
-        return SimpleNamespace(code=result.exit_code, text=result.output, json=told)
-
-    return _command
-
-
-def one(engine: sa.Engine, query: str, **given: object):
-    with engine.begin() as connection:
-        tenancy.service(connection)
-        return connection.execute(sa.text(query), given).scalar()
-
-
-def refused(result: SimpleNamespace, told: str) -> bool:
-    """One sentence, no traceback, exit code 1."""
-    assert (result.code, result.text.count("Error: "), "Traceback" in result.text) == (1, 1, False), (
-        result.text
-    )
-    return told in " ".join(result.text.split())
 
 
 def test_a_campaign_goes_from_account_to_files_by_commands_alone(
@@ -245,7 +200,7 @@ def test_nobody_approves_what_they_wrote_or_have_not_seen(engine: sa.Engine, com
 def test_only_those_who_failed_are_retried(engine: sa.Engine, command, company: UUID) -> None:
     run_id = launched(engine, company)
     hand = worker(engine)
-    for _ in range(send.ITEM_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         send.work(hand)
         one(engine, "update delivery.job_queue set scheduled_for = now() where status = 'queued' returning 1")
     made = command("retry", run_id, "--as", "ana", "--json").json

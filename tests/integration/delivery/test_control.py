@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from kernel.delivery import control, send, setup
+from kernel.delivery import audit, control, send, setup, views
 from kernel.errors import RefusedError
 from quality.certification.delivery.world import World
 from tests.integration.delivery.companies import Company, company
@@ -55,7 +55,7 @@ def test_resuming_brings_nothing_before_its_schedule(world: World) -> None:
 
 
 def test_what_is_cancelled_is_counted_apart_from_what_had_gone(acme: Company) -> None:
-    send.work(acme.worker(), max_jobs=1, until_idle=False)
+    send.work(acme.worker(), max_jobs=1)
     gone = len(acme.effects())
     run_id = acme.runs()[0].id
     held_back = acme.call(control.cancel, run_id, **now())
@@ -169,3 +169,16 @@ def test_a_retry_asks_for_an_approval_that_is_good(acme: Company) -> None:
 def test_a_stop_without_a_reason_is_refused(acme: Company) -> None:
     with pytest.raises(RefusedError, match="needs its reason"):
         acme.call(control.stop_account, "mail", reason=" ", **now())
+
+
+def test_stops_and_starts_of_an_account_stay_in_its_audit(acme: Company) -> None:
+    acme.call(control.stop_account, "mail", reason="bounces", **now())
+    acme.call(control.start_account, "mail", actor="bob", at=datetime.now(UTC), reason="the list is clean")
+    acme.call(control.stop_account, "mail", reason="bounces again", **now())
+    told = [(each.is_stop, each.by, each.reason) for each in acme.call(views.switches)]
+    assert told == [
+        (True, "ann", "bounces again"),
+        (False, "bob", "the list is clean"),
+        (True, "ann", "bounces"),
+    ]
+    assert acme.call(audit.broken) == {}

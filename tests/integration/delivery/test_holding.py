@@ -137,7 +137,7 @@ def test_the_kill_switch_stops_what_is_launched_until_it_is_released(acme: Compa
     acme.call(control.stop_account, "mail", actor="ann", reason="bounces", at=datetime.now(UTC))
     assert (acme.work(), acme.effects()) == ({}, {})
     assert "bounces" in acme.pinned("select last_error from delivery.job_queue")[0].last_error
-    acme.call(control.start_account, "mail")
+    acme.call(control.start_account, "mail", actor="ann", at=datetime.now(UTC))
     acme.time_passes()
     assert acme.work() == {"sent": 5}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernel.delivery import contents, control, launch, setup
+from kernel.delivery import contents, control, launch, preview, setup
 from kernel.errors import RefusedError
 from quality.certification.delivery.world import World
 from tests.integration.delivery.companies import Company, company
@@ -226,7 +226,7 @@ def test_everybody_of_the_audience_stands_in_the_run_with_why_not(world: World) 
     acme = company(world.engine, world.ledger, PEOPLE)
     acme.call(setup.suppress, ["OUT@x.co "], reason="opt_out", source="test")
     acme.ready()
-    shown = acme.call(launch.preview, acme.campaign_id, at=datetime.now(UTC), problems=lambda _: [])
+    shown = acme.call(preview.preview, acme.campaign_id, at=datetime.now(UTC), problems=lambda _: [])
     done = acme.launch()
     rows = acme.pinned(
         "select coalesce(excluded_because, 'in') as why, count(*) from delivery.run_recipients group by 1"

@@ -81,6 +81,22 @@ def test_a_body_that_begins_with_a_tag_arrives_as_html():
     assert message_from_bytes(server.kept[0].content).get_content_type() == "text/html"
 
 
+def test_html_with_a_plain_text_arrives_as_both_and_the_better_one_last():
+    both = replace(MESSAGE, body="<p>Grüße</p>", plain_body="Grüße\n.\nim Text")
+    with serving() as server:
+        client(server.port).send([both], "key")
+        client(server.port).send([both], "key")
+    came = message_from_bytes(server.kept[0].content, policy=policy.default)
+    assert came.get_content_type() == "multipart/alternative"
+    told = [(part.get_content_type(), part.get_content().strip()) for part in came.iter_parts()]
+    assert [(kind, text.splitlines()) for kind, text in told] == [
+        ("text/plain", both.plain_body.splitlines()), ("text/html", ["<p>Grüße</p>"]),
+    ]  # fmt: skip
+    # The same message is the same bytes, whenever it is written.
+    assert server.kept[0].content == server.kept[1].content
+    assert b"\n" not in server.kept[0].content.replace(b"\r\n", b"")
+
+
 @pytest.mark.parametrize("name", ["From", "bcc", "Message-ID", "Content-Type", "Resent-To"])
 def test_a_message_brings_no_header_that_is_ours(name: str):
     with serving() as server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from kernel import tenancy
 from kernel.delivery import control, invariants, reconcile, send
 from kernel.delivery.providers.base import BadCallback, Outcome, rejected, unknown
 from kernel.errors import RefusedError
-from quality.certification.delivery.provider import Mode
+from quality.certification.delivery.provider import Ledger, Mode
 from quality.certification.delivery.world import World
 from tests.integration.delivery.companies import Company, _Answering, company
 
@@ -89,6 +89,19 @@ def test_a_message_that_is_not_found_stays_unknown_and_is_asked_for_later(world:
     assert (acme.items(), case(acme).resolution, acme.effects()) == ({"ann@x.co": "unknown"}, None, {})
     assert case(acme).evidence["lookups"] == 3
     whole(acme)
+
+
+def test_a_case_that_was_looked_up_for_years_keeps_no_other_from_being_looked_up(world: World) -> None:
+    acme = lost(world, "lookup")
+    acme.ledger = Ledger(world.ledger_path.with_name("elsewhere"))  # where nothing of it is known
+    years = """update delivery.reconciliation_cases
+        set evidence = evidence || '{"lookups": 2000}', next_lookup_at = now(), resolution = null, resolved_at = null"""
+    acme.pinned(years)
+    reconcile.look_up_cases(acme.worker())
+    asked = "select next_lookup_at - clock_timestamp() as wait, evidence from delivery.reconciliation_cases"
+    (row,) = acme.pinned(asked)
+    assert row.evidence["lookups"] == 2001
+    assert timedelta(hours=5) < row.wait <= timedelta(hours=6)
 
 
 # Callbacks -----------------------------------------------------------------------------------------------------------

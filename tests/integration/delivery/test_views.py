@@ -13,7 +13,7 @@ from kernel import tenancy
 from kernel.delivery import control, send, views
 from kernel.delivery.providers.base import unknown
 from kernel.errors import RefusedError
-from tests.fakes.campaigns import Scripted, add_company, launched, worker
+from tests.fakes.campaigns import ATTEMPTS, Scripted, add_company, launched, worker
 
 NO_ADDRESS = None
 AUDIENCE = ("taken@example.com", "busy@example.com", "doubtful@example.com", "left@example.com", NO_ADDRESS)
@@ -39,7 +39,7 @@ def stored(engine: sa.Engine, query: str, **given: object) -> list:
 def sent_to_the_end(engine: sa.Engine) -> None:
     """Until the one who is busy has been asked as often as may be."""
     hand = worker(engine)
-    for _ in range(send.ITEM_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         send.work(hand)
         with engine.begin() as connection:
             tenancy.service(connection)

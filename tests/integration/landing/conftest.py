@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +18,9 @@ from dagster_project.cli import load as commands
 from dagster_project.cli import tenant as tenants
 from dagster_project.cli import ui
 from kernel import tenancy
-
-NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+from kernel.landing import load
+from kernel.landing.mapping import Mapping
+from tests.integration.landing.files import NOW
 
 
 @pytest.fixture
@@ -28,6 +28,18 @@ def tenant(engine: sa.Engine) -> uuid.UUID:
     with engine.begin() as connection:
         tenancy.service(connection)
         return tenancy.create(connection, "acme", "Acme", "USD")
+
+
+@pytest.fixture
+def land(engine: sa.Engine, tenant: uuid.UUID, tmp_path: Path):
+    """Loads text as the landing file of a fact and gives the report."""
+
+    def _land(fact: str, text: str | bytes, *, mapping: Mapping | None = None, name: str = "", **options):
+        path = tmp_path / (name or f"{fact}.csv")
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load.load_path(engine, path, "acme", mapping, load.Options(now=NOW, **options))
+
+    return _land
 
 
 @pytest.fixture

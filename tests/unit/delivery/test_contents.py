@@ -76,3 +76,42 @@ def test_a_content_that_cannot_be_sent_is_refused_with_its_reason(case: str) -> 
     channel, subject, body, why = BAD[case]
     with pytest.raises(RefusedError, match=why):
         contents._expect_usable(channel, subject, body)
+
+
+# The plain text beside HTML ------------------------------------------------------------------------------------------
+
+HTML = replace(MAIL, body="<p>{{first_name|you}}</p>", plain_body="Dear {{first_name|you}}")
+
+
+def test_the_plain_text_is_filled_and_nothing_in_it_is_markup() -> None:
+    message = rendered(HTML, "r", "b@x.co", {"first_name": "<b>&"})
+    assert (message.body, message.plain_body) == ("<p>&lt;b&gt;&amp;</p>", "Dear <b>&")
+
+
+def test_a_mail_in_plain_text_has_no_second_text() -> None:
+    assert rendered(MAIL, "r", "b@x.co", {}).plain_body is None
+
+
+def test_another_plain_text_is_another_content_and_another_request() -> None:
+    message = rendered(HTML, "r", "b@x.co", {})
+    assert request_hash(message) != request_hash(replace(message, plain_body="x"))
+    one, other = (
+        contents.content_hash("email", HTML.id, "a@x.co", None, "Hi", HTML.body, text) for text in ("x", "y")
+    )
+    assert one != other
+
+
+def test_a_plain_text_is_made_of_html_when_none_is_given() -> None:
+    assert contents._plain_body("email", "<p>Hi</p>", None) == "Hi"
+    assert contents._plain_body("email", "<p>Hi</p>", "Hello") == "Hello"
+    assert contents._plain_body("email", "<img src=a>", None) is None
+    assert contents._plain_body("sms", "<p>Hi</p>", None) is None
+
+
+@pytest.mark.parametrize(("channel", "body", "text", "why"), [
+    ("email", "Hi", "Hello", "stands beside HTML alone"), ("sms", "<p>Hi</p>", "Hello", "stands beside HTML alone"),
+    ("email", "<p>Hi</p>", " ", "the plain text is empty"), ("email", "<p>Hi</p>", "{{salary|0}}", "names no field"),
+])  # fmt: skip
+def test_a_plain_text_that_cannot_be_sent_is_refused(channel: str, body: str, text: str, why: str) -> None:
+    with pytest.raises(RefusedError, match=why):
+        contents._plain_body(channel, body, text)

@@ -1,0 +1,94 @@
+"""One rule for addresses: however one is written, a suppression, a consent and a seed mean the person it reaches."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from kernel.delivery import setup
+from kernel.errors import RefusedError
+from quality.certification.delivery.world import World
+from tests.integration.delivery.companies import company
+
+# As a contact has it, and as somebody else wrote the same.
+SAME = {
+    "case": ("Ann@Example.COM", "ann@example.com"),
+    "spaces": (" ann@x.co ", "\tann@x.co\n"),
+    "spaces of other alphabets": ("ann@x.co", "\u3000ann@x.co\u00a0"),
+    "a space of no width": ("ann@x.co", "\ufeffann@x.co\u200b"),
+    "an umlaut in two ways": ("j\u00f6rg@x.co", "jo\u0308rg@x.co"),
+    "an upper-case umlaut": ("JÖRG@x.co", "jörg@x.co"),
+    "an s that has no upper case": ("straße@x.co", "STRAßE@x.co"),
+    "a dotted I": ("İstanbul@x.co", "İSTANBUL@X.CO"),
+    "letters of full width": ("ａｎｎ＠ｘ．ｃｏ", "ann@x.co"),
+    "a domain as mail servers know it": ("ann@xn--mnchen-3ya.example", "Ann@XN--MNCHEN-3YA.example"),
+}
+NUMBERS = {
+    "signs": ("+1 (555) 010-2030", "+15550102030"),
+    "two noughts": ("0044 20 7946 0000", "+442079460000"),
+    "digits of full width": ("＋１５５５０１０２０３０", "+1.555.010.2030"),
+}
+OTHER = {
+    "ß": ("strasse@x.co", "straße@x.co"),
+    "dotless": ("ili@x.co", "ılı@x.co"),
+    "dot": ("a.nn@x.co", "ann@x.co"),
+}
+
+
+def suppressed(world: World, channel: str, contact: str, written: str) -> bool:
+    column = "email" if channel == "email" else "phone"
+    acme = company(world.engine, world.ledger, [{column: contact}], channel=channel)
+    acme.call(setup.policy, channel, needs_consent=False)
+    acme.call(setup.suppress, [written], reason="opt_out", source="test")
+    query = "select excluded_because from delivery.audience(:of, :campaign, (select id from delivery.workspaces), :channel, now())"
+    (row,) = acme.pinned(query, of=acme.tenant_id, campaign=acme.campaign_id, channel=channel)
+    assert row.excluded_because in (None, "opt_out")
+    return row.excluded_because == "opt_out"
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_suppression_holds_however_the_address_is_written(world: World, case: str) -> None:
+    assert suppressed(world, "email", *SAME[case])
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_and_the_other_way_round(world: World, case: str) -> None:
+    assert suppressed(world, "email", *reversed(SAME[case]))
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_a_suppression_holds_however_the_number_is_written(world: World, case: str) -> None:
+    assert suppressed(world, "sms", *NUMBERS[case])
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_addresses_that_mail_servers_tell_apart_stay_apart(world: World, case: str) -> None:
+    assert not suppressed(world, "email", *OTHER[case])
+
+
+def test_a_domain_that_mail_servers_write_otherwise_is_refused_and_not_kept_in_vain(world: World) -> None:
+    acme = company(world.engine, world.ledger)
+    for given in (setup.suppress, setup.consent):
+        named = (
+            {"reason": "opt_out", "source": "test"}
+            if given is setup.suppress
+            else {"channel": "email", "basis": "consent", "source": "test", "at": datetime.now(UTC)}
+        )
+        with pytest.raises(RefusedError, match="give it as xn--"):
+            acme.call(given, ["ann@x.co", "ann@münchen.example"], **named)
+    assert acme.pinned("select from delivery.suppressions") == []
+
+
+def test_addresses_are_kept_once_and_blanks_not_at_all(world: World) -> None:
+    acme = company(world.engine, world.ledger)
+    given = ["Ann@x.co", "ann@x.co ", "  ", "", "\u200b", "bob@x.co\0"]
+    assert acme.call(setup.suppress, given, reason="opt_out", source="test") == 2
+    assert acme.call(setup.consent, given, channel="email", basis="consent", source="t", at=datetime.now(UTC)) == 2  # fmt: skip
+
+
+def test_writing_a_normal_address_again_changes_nothing(world: World) -> None:
+    acme = company(world.engine, world.ledger)
+    every = [address for pair in [*SAME.values(), *NUMBERS.values(), *OTHER.values()] for address in pair]
+    once = acme.call(setup.normal, every)
+    assert acme.call(setup.normal, once) == once

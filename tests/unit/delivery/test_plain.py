@@ -1,0 +1,39 @@
+"""The plain text of an HTML mail says what the HTML says, and nothing that nobody would see."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.delivery.plain import text_of
+
+SAID = {
+    "words": ("<p>One  <b>bold</b>\nword &amp; more</p>", "One bold word & more"),
+    "paragraphs": ("<p>One</p><p>Two</p>", "One\n\nTwo"),
+    "lines": ("<p>One<br>Two<br/>Three</p>", "One\nTwo\nThree"),
+    "a heading": ("<h1>News</h1>Hello", "News\n\nHello"),
+    "a list": ("<ul><li>one<li>two</li></ul>", "- one\n- two"),
+    "a table": ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
+    "a link": ("<a href='{{unsubscribe_url}}'>off</a>", "off ({{unsubscribe_url}})"),
+    "a link that is its own text": ("<a href='https://x.co'>https://x.co</a>", "https://x.co"),
+    "a link around a picture": ("<a href='https://x.co'><img alt='' src=a></a>", "https://x.co"),
+    "a picture": ("<img src='a.png' alt='A cat'>", "A cat"),
+    "a field": ("<p>Dear {{first_name|you}}</p>", "Dear {{first_name|you}}"),
+    "a head without its end": ("<html><head><title>x</title><body>Hello", "Hello"),
+    "a comment, a style and a script": ("<!-- x --><style>p{}</style><script>1<2</script>Hello", "Hello"),
+    "no words at all": ("<div><img src=a></div>", ""),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_html_is_written_as_what_it_says(case: str) -> None:
+    body, said = SAID[case]
+    assert text_of(body) == said
+
+
+@given(st.text(alphabet="<>/a&;#!-'\" \nbrptilhef=", max_size=60))
+def test_no_html_however_broken_raises_or_keeps_blank_edges(body: str) -> None:
+    said = text_of(body)
+    assert said == said.strip()
+    assert "\n\n\n" not in said
