@@ -9,10 +9,11 @@ import models.actions
 import models.decisions
 import models.delivery
 import models.ops
-import models.spine  # noqa: F401 - imported to register the tables
+import models.spine
+import models.usage  # noqa: F401 - imported to register the tables
 from models.base import metadata
 
-_OURS = {"spine", "ops", "delivery"}
+_OURS = {"spine", "ops", "delivery", "usage"}
 _LOCK = 7_283_105_001  # any constant, the same in every process
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from kernel.delivery import keys
-from models import delivery, migrate
+from models import delivery, migrate, usage
 
 
 def test_migrating_twice_changes_nothing(database_url: str) -> None:
@@ -91,6 +91,16 @@ def test_frozen_constraints_of_delivery_keep_their_names_and_their_meaning(engin
         assert found.get(name, "absent").startswith(meaning)
 
 
+WORDS |= {
+    ("ingest_idempotency", "billing_state"): usage.BILLING_STATES,
+    ("ingest_fallback_buffer", "status"): usage.BUFFER_STATUSES,
+    ("usage_periods", "state"): usage.PERIOD_STATES,
+    ("billing_reconciliation_jobs", "status"): usage.RECONCILIATION_STATUSES,
+    ("usage_meters", "kind"): usage.METER_KINDS,
+    ("usage_invoices", "state"): usage.INVOICE_STATES,
+}
+
+
 @pytest.mark.parametrize(("table", "column"), WORDS, ids=str)
 def test_code_and_database_know_the_same_words(engine: sa.Engine, table: str, column: str) -> None:
     query = sa.text("select pg_get_constraintdef(oid) from pg_constraint where conname = :name")
@@ -124,3 +134,42 @@ def test_the_database_computes_keys_as_the_code_does(engine: sa.Engine, fields: 
     with engine.connect() as connection:
         query = sa.text("select delivery.item_key(variadic cast(:fields as text[]))")
         assert connection.execute(query, {"fields": fields}).scalar_one() == keys.digest(*fields)
+
+
+# Usage -------------------------------------------------------------------------------------------------------------
+
+FROZEN_COLUMNS_OF_USAGE = {
+    "ingest_idempotency": "site_id idempotency_key created_at expires_at billing_state billable year_month"
+    " idempotency_version event_category event_action event_label billing_reason",
+    "site_plans": "site_id plan_tier monthly_limit soft_limit_enabled hard_cap_multiplier overage_price_per_1k created_at",
+    "invoice_snapshot": "site_id year_month event_count overage_count snapshot_hash generated_at generated_by",
+    "billing_reconciliation_jobs": "site_id year_month status locked_at attempt_count last_error last_drift_pct created_at"
+    " updated_at",
+    "ingest_fallback_buffer": "id site_id payload error_reason status created_at updated_at recover_attempt_count",
+}
+
+
+@pytest.mark.parametrize("table", FROZEN_COLUMNS_OF_USAGE)
+def test_frozen_columns_of_usage_keep_their_names(engine: sa.Engine, table: str) -> None:
+    columns = {column["name"] for column in sa.inspect(engine).get_columns(table, "usage")}
+    assert set(FROZEN_COLUMNS_OF_USAGE[table].split()) - columns == set()
+
+
+@pytest.mark.parametrize(
+    ("instant", "month"),
+    [
+        ("2026-01-31 23:59:59.999999+00", "2026-01"),
+        ("2026-02-01 00:00:00+00", "2026-02"),
+        ("2026-02-01 00:30:00+01", "2026-01"),
+        ("2026-12-31 20:00:00-05", "2027-01"),
+        ("0999-03-01 00:00:00+00", "0999-03"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland"])
+def test_a_month_is_that_of_utc_whatever_the_session_says(
+    engine: sa.Engine, zone: str, instant: str, month: str
+) -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.text("select set_config('timezone', :zone, false)"), {"zone": zone})
+        query = sa.text("select usage.utc_year_month(cast(:instant as timestamptz))")
+        assert connection.execute(query, {"instant": instant}).scalar_one() == month

@@ -1,0 +1,153 @@
+"""Plans of sites: how much of a month is accepted, what counts, and what it costs.
+
+A plan is a version, valid from an instant until the next one begins. What it makes of a month's counts on an invoice
+stands in `kernel.usage.rating`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.errors import RefusedError
+from models.statements import array, statements
+from models.usage import site_plans
+
+
+class Tier(NamedTuple):
+    """Units up to `up_to`, None for all further ones, at a price for a thousand."""
+
+    up_to: int | None
+    per_1k: Decimal
+
+
+class Ruling(NamedTuple):
+    """What becomes of one more billable event, and why it is not simply accepted."""
+
+    state: Literal["ACCEPTED", "OVERAGE", "REJECTED_QUOTA"]
+    reason: str | None
+
+
+_ACCEPTED = Ruling("ACCEPTED", None)
+_OVERAGE = Ruling("OVERAGE", "monthly_limit_exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan says. As they stand here they are those of a site that was given none."""
+
+    monthly_limit: int = 1_000
+    soft_limit_enabled: bool = False
+    hard_cap_multiplier: Decimal = Decimal(2)
+    billing_rule: Literal["every_event", "event_kinds"] = "every_event"
+    plan_tier: str = "free"
+    overage_price_per_1k: Decimal | None = None
+    base_price: Decimal = Decimal(0)
+    tiers: tuple[Tier, ...] = ()
+    minimum: Decimal = Decimal(0)
+    currency: str = "USD"
+
+    @property
+    def cap(self) -> int:
+        """How many events of a month are accepted at most."""
+        return (
+            int(self.monthly_limit * self.hard_cap_multiplier)
+            if self.soft_limit_enabled
+            else self.monthly_limit
+        )
+
+    def ruling(self, used: int) -> Ruling:
+        """Of one more billable event in a month that has `used` accepted ones."""
+        if used < self.monthly_limit:
+            return _ACCEPTED
+        if used < self.cap:
+            return _OVERAGE
+        why = "hard_cap_exceeded" if self.soft_limit_enabled else "monthly_limit_exceeded"
+        return Ruling("REJECTED_QUOTA", why)
+
+    def remaining(self, used: int) -> int:
+        return max(0, self.monthly_limit - used)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Terms and when they hold, half-open. The default plan has no id and holds wherever no other does."""
+
+    terms: Terms
+    id: UUID | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
+DEFAULT = Plan(Terms())
+
+
+def set_plan(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    site_id: UUID,
+    terms: Terms,
+    *,
+    valid_from: datetime,
+    actor: str,
+    at: datetime,
+) -> UUID:
+    """Sets a site's plan from an instant on, which ends the one before; gives its id.
+
+    Raises RefusedError for an instant that has passed or lies before the newest plan's, and for an unknown site.
+    """
+    tenancy.service(connection, tenant_id)
+    held = connection.execute(_sql("hold_sites"), {"tenant_id": tenant_id, "sites": array([site_id])})
+    if held.first() is None:
+        raise RefusedError(f"the tenant has no site {site_id}: make it first")
+    if valid_from < at:
+        raise RefusedError(
+            f"a plan cannot begin in the past ({valid_from:%Y-%m-%d %H:%M}): let it begin now or later"
+        )
+    given = {"tenant_id": tenant_id, "site_id": site_id}
+    newest = connection.execute(_sql("hold_newest_plan"), given).first()
+    if newest is not None:
+        if newest.valid_from >= valid_from:
+            raise RefusedError(
+                f"a plan that begins at {newest.valid_from:%Y-%m-%d %H:%M} is set already: let this one begin later"
+            )
+        if newest.valid_to is None:
+            connection.execute(_sql("end_plan"), {"tenant_id": tenant_id, "id": newest.id, "at": valid_from})
+    values = {name: getattr(terms, name) for name in Terms.__slots__} | {
+        "tiers": [{"up_to": tier.up_to, "per_1k": f"{tier.per_1k:f}"} for tier in terms.tiers],
+        "tenant_id": tenant_id, "site_id": site_id, "valid_from": valid_from, "made_by": actor,
+    }  # fmt: skip
+    return connection.execute(site_plans.insert().values(values).returning(site_plans.c.id)).scalar_one()
+
+
+def plan_at(connection: sa.Connection, tenant_id: UUID, site_id: UUID, at: datetime) -> Plan:
+    """The plan of a site at an instant; the default one when it has none then."""
+    tenancy.service(connection, tenant_id)
+    return plans_at(connection, tenant_id, [site_id], at).get(site_id, DEFAULT)
+
+
+def plans_at(
+    connection: sa.Connection, tenant_id: UUID, site_ids: Iterable[UUID], at: datetime
+) -> dict[UUID, Plan]:
+    """The plans of sites at an instant, without those that have none then."""
+    given = {"tenant_id": tenant_id, "sites": array(site_ids), "at": at}
+    return {row.site_id: _plan(row) for row in connection.execute(_sql("plans_at"), given)}
+
+
+def _plan(row: sa.Row[Any]) -> Plan:
+    named = {name: getattr(row, name) for name in Terms.__slots__ if name != "tiers"}
+    listed = json.loads(row.tiers) if isinstance(row.tiers, str) else row.tiers
+    tiers = tuple(Tier(tier["up_to"], Decimal(tier["per_1k"])) for tier in listed)
+    return Plan(Terms(**named, tiers=tiers), row.id, row.valid_from, row.valid_to)
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("usage_gate")[name]

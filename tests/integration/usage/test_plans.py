@@ -1,0 +1,73 @@
+"""Versions of a site's plan in time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import RefusedError
+from kernel.usage import plans
+from kernel.usage.plans import Terms, Tier
+from tests.integration.usage.capturing import AT, Shop
+
+DAY = timedelta(days=1)
+
+
+def _limit(shop: Shop, at: datetime) -> int:
+    with shop.engine.begin() as connection:
+        return plans.plan_at(connection, shop.tenant_id, shop.site.id, at).terms.monthly_limit
+
+
+def test_a_plan_holds_from_its_instant_until_the_next_one(shop: Shop) -> None:
+    shop.plan(10)
+    shop.plan(20, at=AT + DAY)
+    microsecond = timedelta(microseconds=1)
+    instants = (AT - microsecond, AT, AT + DAY - microsecond, AT + DAY, AT + 99 * DAY)
+    assert [_limit(shop, at) for at in instants] == [1_000, 10, 10, 20, 20]
+
+
+def test_the_default_plan_is_a_thousand_and_hard(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        found = plans.plan_at(connection, shop.tenant_id, shop.site.id, AT)
+    assert found == plans.DEFAULT
+    assert (found.terms.monthly_limit, found.terms.soft_limit_enabled, found.id) == (1_000, False, None)
+
+
+def test_all_terms_are_kept(shop: Shop) -> None:
+    terms = Terms(
+        5, True, Decimal("1.5"), "event_kinds", "pro", Decimal("0.125"), Decimal("9.99"),
+        (Tier(10, Decimal("2.5")), Tier(None, Decimal(2))), Decimal(3), "EUR",
+    )  # fmt: skip
+    with shop.engine.begin() as connection:
+        made = plans.set_plan(
+            connection, shop.tenant_id, shop.site.id, terms, valid_from=AT, actor="ann", at=AT
+        )
+        assert plans.plan_at(connection, shop.tenant_id, shop.site.id, AT) == plans.Plan(
+            terms, made, AT, None
+        )
+
+
+def test_a_plan_is_set_ahead_and_does_not_hold_before(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        plans.set_plan(
+            connection, shop.tenant_id, shop.site.id, Terms(7), valid_from=AT + DAY, actor="ann", at=AT
+        )
+    assert (_limit(shop, AT), _limit(shop, AT + DAY)) == (1_000, 7)
+
+
+@pytest.mark.parametrize("valid_from", [AT - DAY, AT, AT + DAY])
+def test_the_past_and_what_is_set_already_are_not_written_anew(shop: Shop, valid_from: datetime) -> None:
+    shop.plan(10, at=AT + DAY)
+    with pytest.raises(RefusedError, match=r"in the past|set already"), shop.engine.begin() as connection:
+        plans.set_plan(
+            connection, shop.tenant_id, shop.site.id, Terms(20), valid_from=valid_from, actor="ann", at=AT
+        )
+    assert _limit(shop, AT + DAY) == 10
+
+
+def test_an_unknown_site_has_no_plan(shop: Shop) -> None:
+    with shop.engine.begin() as connection, pytest.raises(RefusedError, match="no site"):
+        plans.set_plan(connection, shop.tenant_id, uuid4(), Terms(), valid_from=AT, actor="ann", at=AT)
