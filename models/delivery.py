@@ -327,6 +327,7 @@ job_queue = table(
         "lease_expires_at",
         postgresql_where=sa.text("status = 'locked'"),
     ),
+    sa.Index("job_queue_dead_idx", "tenant_id", "id", postgresql_where=sa.text("status = 'dead'")),
     check("status <> 'locked' or (locked_by is not null and lease_expires_at is not null)", "lease"),
 )
 

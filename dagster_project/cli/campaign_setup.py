@@ -95,7 +95,7 @@ def account(
                     | changes | {"set": change or [], "price": price})  # fmt: skip
         elif name not in known:
             raise RefusedError(
-                f"the tenant has no provider account {name!r}: see revenue-os campaign accounts"
+                f"the tenant has no provider account {name!r}: see revenue-os campaign accounts -t TENANT"
             )
         (row,) = [row for row in views.accounts(connection, found.id) if row.name == name]
         wrong = asked.problems(row)

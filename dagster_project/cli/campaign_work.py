@@ -105,7 +105,9 @@ def receive(
     with asked.of(tenant) as (connection, found):
         rows = [row for row in views.accounts(connection, found.id) if row.name == account]
         if not rows:
-            ui.fail(f"the tenant has no provider account {account!r}: see revenue-os campaign accounts")
+            ui.fail(
+                f"the tenant has no provider account {account!r}: see revenue-os campaign accounts -t TENANT"
+            )
         row = _account_row(connection, found.id, rows[0].id)
         provider = registry.make(row)
         try:

@@ -143,6 +143,8 @@ def invariants(
         ui.emit([asdict(violation) for violation in broken], as_json)
     else:
         ui.emit(rows, as_json, title="Rules of deliveries")
+        if not broken:
+            typer.echo(f"All {len(rows)} rules hold.")
     for violation in broken:
         typer.echo(
             f"{violation.invariant}: tenant {violation.tenant_id}, {violation.id}: {violation.why}", err=True

@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.delivery import keys, plain
 from kernel.delivery.providers.base import Message
-from kernel.delivery.providers.content import is_html
+from kernel.delivery.providers.content import begins_with_tag
 from kernel.errors import RefusedError
 from models.delivery import approvals, contents, provider_accounts
 from models.spine import spine_campaigns
 
 APPROVAL_AGE = timedelta(hours=72)
+_LONGEST_BODY = 1 << 20  # bytes; mail servers take more, but nobody reads that
 # {{name}}, or {{name|what stands there when it is not known}}.
 _FIELD = re.compile(r"\{\{\s*([a-z_]+)\s*(?:\|([^{}]*))?\}\}")
 _KNOWN = ("first_name", "last_name", "company", "address", "unsubscribe_url")
@@ -31,7 +32,7 @@ _KNOWN = ("first_name", "last_name", "company", "address", "unsubscribe_url")
 class Content:
     """One version. `sender` and `unsubscribe_base` are its account's; `unsubscribe_base` is None without such links.
 
-    `plain_body` says in plain text what `body` says in HTML; None where `body` is no HTML.
+    `plain_body` says in plain text what `body` says in HTML, which may be nothing; None where `body` is no HTML.
     """
 
     id: UUID
@@ -73,16 +74,18 @@ def write(
     found = connection.execute(by_name).one_or_none()
     if found is None:
         raise RefusedError(
-            f"the tenant has no provider account {account!r}: see revenue-os campaign accounts"
+            f"the tenant has no provider account {account!r}: see revenue-os campaign accounts -t TENANT"
         )
     campaign = sa.select(spine_campaigns.c.id).where(
         spine_campaigns.c.tenant_id == tenant_id, spine_campaigns.c.id == campaign_id
     )
-    # Locked, so that two writers do not take one version.
-    if connection.execute(campaign.with_for_update(key_share=True)).scalar() is None:
-        raise RefusedError(f"the tenant has no campaign {campaign_id}: see revenue-os campaign list")
     _expect_usable(found.channel, subject, body)
     plain_body = _plain_body(found.channel, body, plain_body)
+    # Locked, so that two writers do not take one version.
+    if connection.execute(campaign.with_for_update(key_share=True)).scalar() is None:
+        raise RefusedError(
+            f"the tenant has no campaign {campaign_id}: see revenue-os campaign list -t TENANT"
+        )
     mine = sa.select(sa.func.coalesce(sa.func.max(contents.c.version), 0)).where(
         contents.c.tenant_id == tenant_id, contents.c.campaign_id == campaign_id,
         contents.c.channel == found.channel, contents.c.step == step,
@@ -112,7 +115,9 @@ def approve(
     query = sa.select(contents).where(contents.c.tenant_id == tenant_id, contents.c.id == content_id)
     found = connection.execute(query).one_or_none()
     if found is None:
-        raise RefusedError(f"the tenant has no content {content_id}: see revenue-os campaign preview")
+        raise RefusedError(
+            f"the tenant has no content {content_id}: see revenue-os campaign preview -t TENANT"
+        )
     if found.content_hash != seen_hash:
         raise RefusedError(
             "the content is not what was shown: preview it again and approve what you see then"
@@ -146,6 +151,8 @@ def content_hash(
 def rendered(content: Content, reference: str, address: str, variables: Mapping[str, str]) -> Message:
     """The message to one recipient: the same input gives the same bytes, which is what lets a call be repeated."""
     given = dict(variables) | {"address": address}
+    # As it was written: what somebody is called makes no markup of a text.
+    is_html = content.channel == "email" and begins_with_tag(content.body)
     headers = {}
     if content.unsubscribe_base:
         link = f"{content.unsubscribe_base}?r={quote(reference)}"
@@ -157,7 +164,8 @@ def rendered(content: Content, reference: str, address: str, variables: Mapping[
         sender=content.sender,
         address=address,
         subject=" ".join(_filled(content.subject, given, escape=False).split()),
-        body=_filled(content.body, given, escape=content.channel == "email" and is_html(content.body)),
+        body=_filled(content.body, given, escape=is_html),
+        is_html=is_html,
         plain_body=None if content.plain_body is None else _filled(content.plain_body, given, escape=False),
         headers=headers,
     )
@@ -176,13 +184,19 @@ def request_hash(message: Message) -> str:
 
 
 def _plain_body(channel: str, body: str, given: str | None) -> str | None:
-    if channel != "email" or not is_html(body):
+    if channel != "email" or not begins_with_tag(body):
         if given is not None:
             raise RefusedError("the body is no HTML of a mail: a plain text stands beside HTML alone")
         return None
+    seen = plain.text_of(body)
+    if "unsubscribe_url" in _fields(body) - _fields(seen):
+        raise RefusedError(
+            "nobody would see {{unsubscribe_url}} where it stands: make it a link with words, in no comment and nothing hidden"
+        )
     if given is None:
-        return plain.text_of(body) or None  # of pictures alone there is nothing to say
+        return seen
     _expect_fields(given)
+    _expect_short("plain text", given)
     if not given.strip():
         raise RefusedError("the plain text is empty: leave it out, and it is made of the HTML")
     return given
@@ -199,9 +213,21 @@ def _filled(text: str, given: Mapping[str, str], *, escape: bool) -> str:
 def _expect_usable(channel: str, subject: str, body: str) -> None:
     if not body.strip():
         raise RefusedError("the content has no body: write what recipients are to read")
+    _expect_short("body", body)
     if channel == "email" and not subject.strip():
         raise RefusedError("an email needs a subject: give one")
     _expect_fields(subject + body)
+
+
+def _expect_short(what: str, text: str) -> None:
+    if (size := len(text.encode(errors="surrogatepass"))) > _LONGEST_BODY:
+        raise RefusedError(
+            f"the {what} has {size} bytes: write at most {_LONGEST_BODY}, pictures stand elsewhere"
+        )
+
+
+def _fields(text: str) -> set[str]:
+    return {found[1] for found in _FIELD.finditer(text)}
 
 
 def _expect_fields(text: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, rollup
+from kernel.delivery import audit, holding, rollup
 from kernel.errors import RefusedError
 from models.delivery import FINAL_RUN_STATUSES, provider_accounts
 from models.statements import statements
@@ -69,7 +69,8 @@ def retry(
 ) -> Retried:
     """A new run of the same lineage for the items that failed and may end otherwise; nobody else is touched.
 
-    Raises RefusedError while the run goes on, when nothing may be retried, and without an approval that is good now.
+    Raises RefusedError while the run goes on, when nothing may be retried, and without an approval that is good now and
+    an account that is the approved one.
     """
     run = _locked(connection, tenant_id, run_id)
     request_id = request_id or str(uuid4())
@@ -83,6 +84,8 @@ def retry(
     approval = connection.execute(_sql("approval"), given | {"at": at}).one_or_none()
     if approval is None:
         raise RefusedError("the approval of its content has run out: have it approved anew")
+    if changed := holding.changed(approval):
+        raise RefusedError(changed)
     made = given | {
         "new_run_id": uuid4(), "at": at, "actor": actor, "chunk_size": chunk_size,
         "approved_by": approval.approved_by, "approved_at": approval.approved_at,
@@ -130,7 +133,9 @@ def _switch(connection: sa.Connection, tenant_id: UUID, name: str, values: dict[
     changed = provider_accounts.update().where(*of).values(**values, updated_at=sa.func.now())
     found = connection.execute(changed.returning(provider_accounts.c.id)).scalar()
     if found is None:
-        raise RefusedError(f"the tenant has no provider account {name!r}: see revenue-os campaign accounts")
+        raise RefusedError(
+            f"the tenant has no provider account {name!r}: see revenue-os campaign accounts -t TENANT"
+        )
     return found
 
 
@@ -139,7 +144,7 @@ def _locked(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> sa.Row[
     given = {"tenant_id": tenant_id, "run_id": run_id}
     found = connection.execute(statements("delivery")["lock_run"], given).one_or_none()
     if found is None:
-        raise RefusedError(f"the tenant has no run {run_id}: see revenue-os campaign runs")
+        raise RefusedError(f"the tenant has no run {run_id}: see revenue-os campaign runs -t TENANT")
     return found
 
 

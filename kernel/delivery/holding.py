@@ -1,9 +1,9 @@
-"""What holds a job back at the moment of sending: pauses, stops, quiet hours, expired approvals, caps."""
+"""What holds a job back at the moment of sending: pauses, stops, quiet hours, approvals that are good no more, caps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -45,21 +45,54 @@ def why_not(row: sa.Row[Any]) -> Held | None:
     return None
 
 
+def why_not_begin(row: sa.Row[Any]) -> Held | None:
+    """The same for a first call. One that is repeated is compared byte for byte instead."""
+    told = changed(row)
+    return why_not(row) or (Held(told, until=row.now + _ASK_AGAIN) if told else None)
+
+
+def changed(row: Any) -> str | None:
+    """What is another thing about a run's account than was approved; `row` has is_as_approved, is_connected, account."""
+    if not row.is_as_approved:
+        return (
+            f"account {row.account} is another one than was approved: set its sender and unsubscribe link back, "
+            "or have the content written and approved anew"
+        )
+    if not row.is_connected:
+        return f"account {row.account} is not connected: test it first"
+    return None
+
+
 def quiet_until(rules: Any, now: datetime) -> datetime | None:
     """The end of the quiet hours that `now` lies in, None outside of them. `quiet_from` after `quiet_until` spans midnight."""
-    if rules.quiet_from is None:
-        return None
-    local = now.astimezone(ZoneInfo(rules.time_zone))
-    at, start, end = local.time(), rules.quiet_from, rules.quiet_until
-    is_quiet = start <= at < end if start <= end else (at >= start or at < end)
-    if not is_quiet:
-        return None
-    day = local.date() if at < end else local.date() + timedelta(days=1)
-    return datetime.combine(day, end, tzinfo=local.tzinfo).astimezone(now.tzinfo)
+    ends = [end for begins, end in quiet_hours(rules, now) if begins <= now < end]
+    return max(ends).astimezone(now.tzinfo) if ends else None
+
+
+def quiet_hours(rules: Any, now: datetime) -> list[tuple[datetime, datetime]]:
+    """Those around `now`, in UTC: of yesterday, today and tomorrow, as each begins and ends."""
+    if rules.quiet_from is None or rules.quiet_from == rules.quiet_until:
+        return []
+    zone = ZoneInfo(rules.time_zone)
+    today, nights = now.astimezone(zone).date(), timedelta(days=rules.quiet_from > rules.quiet_until)
+    found = []
+    for day in (today + timedelta(days=days) for days in (-1, 0, 1)):
+        # An hour that comes twice or not at all, as clocks are changed, is quiet as long as it may be.
+        begins = min(_instants(day, rules.quiet_from, zone))
+        found.append((begins, max(_instants(day + nights, rules.quiet_until, zone))))
+    return found
+
+
+def _instants(day: date, at: time, zone: ZoneInfo) -> list[datetime]:
+    local = datetime.combine(day, at, tzinfo=zone)
+    return [local.replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
 
 
 def room(connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], wanted: int) -> tuple[int, datetime]:
-    """How many of `wanted` the caps leave, under lock, and when there is more."""
+    """How many of `wanted` the caps leave, under lock, and when there is more. With a cap of a person that lock as well."""
+    if row.person_cap is not None:
+        given = {"tenant_id": tenant_id, "channel": row.channel}
+        connection.execute(statements("delivery")["one_at_a_time"], given)
     if row.hourly_cap is None and row.daily_cap is None:
         return wanted, row.now
     used = connection.execute(statements("delivery")["room"], _window(tenant_id, row)).one()
@@ -75,8 +108,8 @@ def room(connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], wanted: i
 
 
 def take(connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], units: int) -> None:
-    if row.hourly_cap is not None or row.daily_cap is not None:
-        connection.execute(statements("delivery")["take"], _window(tenant_id, row) | {"units": units})
+    """Also without a cap: one that is set within the hour has to know what went out before."""
+    connection.execute(statements("delivery")["take"], _window(tenant_id, row) | {"units": units})
 
 
 def _window(tenant_id: UUID, row: sa.Row[Any]) -> dict[str, Any]:

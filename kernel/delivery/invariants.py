@@ -18,6 +18,7 @@ _CHAINS = "every_audit_chain_verifies"
 INVARIANTS: Mapping[str, str] = {
     "one_accepted_attempt_per_item": "At most one attempt of an item was accepted.",
     "no_ended_run_has_open_items": "Every item of a run that has ended has an outcome.",
+    "no_dead_job_has_queued_items": "A job that was given up has nothing left to send.",
     "counts_equal_item_totals": "What a run says of its items is what the items are.",
     "no_attempt_is_overdue_without_a_case": "An attempt a quarter of an hour past its deadline has a case.",
     "no_attempt_has_a_later_token_than_its_job": "Nobody has sent with a lease that was never given.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +15,9 @@ from kernel import tenancy
 from kernel.delivery import audit
 from kernel.errors import RefusedError
 from models.statements import statements
+
+# A clock may have gone on between asking and being heard.
+_JUST_NOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,38 @@ def launch(
     if done["replayed"]:
         row = connection.execute(_sql("lock_run"), {"tenant_id": tenant_id, "run_id": run_id}).one()
         return Launched(run_id, row.intended, row.suppressed, 0, True)
+    if wrong := untimely(found, at, scheduled_for, expires_at):
+        # A run that was launched before is told of whenever it is asked for; this one is taken back.
+        raise RefusedError(f"not launched: {'; '.join(wrong)}")
     audit.append(
         connection, tenant_id, run_id, "campaign_deployed", actor=actor, at=at, intended=done["intended"],
         suppressed=done["suppressed"], request_id=told["request_id"],
     )  # fmt: skip
     return Launched(run_id, done["intended"], done["suppressed"], done["jobs"], False)
+
+
+def untimely(
+    row: sa.Row[Any], at: datetime, scheduled_for: datetime | None, expires_at: datetime | None
+) -> list[str]:
+    """Why nobody could be sent to at that time, in words; `row` is a content as `content` gives it."""
+    begins, found = max(scheduled_for or at, at), []
+    if scheduled_for is not None and scheduled_for < at - _JUST_NOW:
+        found.append(
+            f"it is scheduled for {_told(scheduled_for)}, which is over: leave the time out to send now"
+        )
+    if expires_at is not None and expires_at <= begins:
+        found.append(
+            f"it is good until {_told(expires_at)}, before the first message: everybody would expire"
+        )
+    if row.approved_until is not None and row.approved_until <= begins:
+        found.append(
+            f"the approval ends at {_told(row.approved_until)}, before the first message: approve closer to it"
+        )
+    return found
+
+
+def _told(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M %Z}"
 
 
 def prerequisites(

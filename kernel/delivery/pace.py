@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from zoneinfo import ZoneInfo
 
 from kernel.delivery import holding
 
@@ -75,10 +74,5 @@ def _beginning(span: str, at: datetime) -> datetime:
 
 
 def _next_quiet(rules: Rules, at: datetime) -> datetime:
-    if rules.quiet_from is None or rules.quiet_from == rules.quiet_until:
-        return datetime.max.replace(tzinfo=UTC)
-    local = at.astimezone(ZoneInfo(rules.time_zone))
-    begins = datetime.combine(local.date(), rules.quiet_from, tzinfo=local.tzinfo)
-    if begins <= local:
-        begins = datetime.combine(local.date() + timedelta(days=1), rules.quiet_from, tzinfo=local.tzinfo)
-    return begins.astimezone(UTC)
+    later = (begins for begins, _ in holding.quiet_hours(rules, at) if begins > at)
+    return min(later, default=datetime.max.replace(tzinfo=UTC))

@@ -147,6 +147,8 @@ def preview(
         Requirement("credentials" if "secret" in why else "account", "Account", False, why)
         for why in problems(row)
     ]
+    untimely = launch.untimely(row, at, scheduled_for, expires_at)
+    requirements.append(Requirement("time", "Time", not untimely, "; ".join(untimely)))
     reached = _audience(connection, tenant_id, row, at)
     counted: dict[str, int] = dict(reached.counts)
     included = counted.pop("", 0)

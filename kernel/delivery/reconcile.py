@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, contents, fence, rollup, settle, setup
+from kernel.delivery import audit, contents, dead, fence, holding, rollup, settle, setup
 from kernel.delivery.providers.base import LookupFailed, Message, Outcome, Provider, unknown
 from kernel.delivery.send import Worker
 from kernel.errors import RefusedError
@@ -33,22 +33,13 @@ def sweep(worker: Worker) -> int:
     """Takes jobs back whose lease ended; how many. Items of a job that is given up end as failed, to be retried."""
     with worker.engine.begin() as connection:
         tenancy.service(connection)
-        ended = connection.execute(_delivery("sweep")).all()
-    for job in ended:
-        if job.status != "dead":
-            continue
+        taken_back = connection.execute(_delivery("sweep")).rowcount
+        dying = connection.execute(_delivery("dying")).all()
+    for job in dying:
         with worker.engine.begin() as connection:
             tenancy.service(connection, job.tenant_id)
-            run = {"tenant_id": job.tenant_id, "run_id": job.run_id}
-            connection.execute(_delivery("lock_run"), run)
-            now = _now(connection)
-            given = {"tenant_id": job.tenant_id, "job_id": job.id}
-            connection.execute(_delivery("lock_job"), given)
-            told = {"status": "failed", "why": "its job was given up", "now": now, "is_retryable": True}
-            connection.execute(_delivery("end_queued"), given | told)
-            audit.append(connection, job.tenant_id, job.id, "job_dead", actor=worker.name, at=now)
-            rollup.roll_up(connection, job.tenant_id, job.run_id, now, actor=worker.name)
-    return len(ended)
+            taken_back += dead.give_up(connection, job.tenant_id, job.id, job.run_id, actor=worker.name)
+    return taken_back
 
 
 def settle_stalled(worker: Worker, tenant_id: UUID | None = None) -> Counter[str]:
@@ -69,8 +60,15 @@ def _settled(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any])
     mine = {row.id for row in rows}
     outcomes: dict[UUID, Outcome] = {}
     for call in calls:
-        found = _asked(provider, call)
-        outcomes |= {row.id: found[row.id] for row in call if row.id in mine or row.state == "dispatching"}
+        try:
+            found = _asked(provider, call)
+        # One answer that an adapter cannot take keeps no other attempt of the account waiting.
+        except Exception as error:
+            _log.exception("adapter of %s", call[0].provider_key)
+            raised = unknown("adapter_error", f"{type(error).__name__}: {error}")
+            found = dict.fromkeys((row.id for row in call), raised)
+        owed = [row.id for row in call if row.id in mine or row.state == "dispatching"]
+        outcomes |= {each: found[each] for each in owed if each in found}
     jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
     return _record(worker, tenant_id, outcomes, jobs, provider, "stalled")
 
@@ -129,7 +127,7 @@ def resolve(
     given = {"tenant_id": tenant_id, "id": case_id}
     found = connection.execute(_sql("case"), given).one_or_none()
     if found is None:
-        raise RefusedError(f"the tenant has no case {case_id}: see revenue-os campaign cases")
+        raise RefusedError(f"the tenant has no case {case_id}: see revenue-os campaign cases -t TENANT")
     if found.resolution is not None:
         raise RefusedError(
             f"the case was resolved as {found.resolution} by {found.resolved_by}: nothing was changed"
@@ -170,7 +168,11 @@ def receive(
             "body_sha256": hashlib.sha256(body).hexdigest(), "payload": json.dumps(event.payload, default=str),
             "occurred_at": event.occurred_at, "received_at": at,
         }  # fmt: skip
-        kept += connection.execute(_sql("keep_event"), given).rowcount
+        is_new = connection.execute(_sql("keep_event"), given).rowcount
+        if is_new and event.address:
+            # Also of a message that nobody here knows: whoever wants no more is not written to.
+            _suppress(connection, account.tenant_id, event.kind, event.address, account.channel, account.name)
+        kept += is_new
     match_parked(connection, account.tenant_id, actor=f"callback of {account.name}", at=at)
     return kept
 
@@ -181,30 +183,45 @@ def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: 
     for event in matched:
         key = {"tenant_id": tenant_id, "attempt_id": event.attempt_id, "id": event.id}
         connection.execute(_sql("matched"), key)
-        if event.state in ("dispatching", "unknown"):
-            # Whoever tells of a message has taken it.
-            outcome = Outcome("accepted", message_id=event.provider_message_id or f"callback:{event.id}")
-            run = {"tenant_id": tenant_id, "run_id": event.run_id}
-            connection.execute(_delivery("lock_run"), run)
-            note = f"the provider told of it: {event.kind}"
-            settle.record(
-                connection,
-                tenant_id,
-                event.job_id,
-                {event.attempt_id: outcome},
-                actor=actor,
-                note=note,
-            )
-            rollup.roll_up(connection, tenant_id, event.run_id, at, actor=actor)
+        if event.state != "accepted":
+            _prove(connection, tenant_id, event, actor=actor, at=at)
         if event.kind in DELIVERY_STATUSES:
             forward = {"item_id": event.item_id, "kind": event.kind, "order": list(DELIVERY_STATUSES)}
             connection.execute(_sql("advance_delivery"), {"tenant_id": tenant_id} | forward)
-        if event.kind in _SUPPRESSES:
-            setup.suppress(
-                connection, tenant_id, [event.address], reason=_SUPPRESSES[event.kind], source=actor,
-                channel=event.channel,
-            )  # fmt: skip
+        _suppress(connection, tenant_id, event.kind, event.address, event.channel, actor)
     return len(matched)
+
+
+def _prove(
+    connection: sa.Connection, tenant_id: UUID, event: sa.Row[Any], *, actor: str, at: datetime
+) -> None:
+    """Whoever tells of a message has taken it."""
+    own_id = f"callback:{event.id}"
+    connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": event.run_id})
+    for message_id in (event.provider_message_id or own_id, own_id):
+        outcome = {event.attempt_id: Outcome("accepted", message_id=message_id)}
+        note = f"the provider told of it: {event.kind}"
+        try:
+            with connection.begin_nested():
+                settle.record(connection, tenant_id, event.job_id, outcome, actor=actor, note=note)
+            break
+        except sa.exc.IntegrityError:
+            # Another message has the provider's id: that one was taken is true all the same.
+            continue
+    rollup.roll_up(connection, tenant_id, event.run_id, at, actor=actor, is_correction=True)
+
+
+def _suppress(
+    connection: sa.Connection, tenant_id: UUID, kind: str, address: str, channel: str, source: str
+) -> None:
+    if kind not in _SUPPRESSES:
+        return
+    try:
+        setup.suppress(
+            connection, tenant_id, [address], reason=_SUPPRESSES[kind], source=source, channel=channel
+        )
+    except RefusedError as error:
+        _log.warning("a callback of %s names whom nobody can write to: %s", source, error)
 
 
 def _is_fenced(worker: Worker, tenant_id: UUID) -> bool:
@@ -241,9 +258,18 @@ def _calls(
 
 
 def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
+    """What became of a call, by attempt; nothing of one that waits for a pause or for quiet hours to end.
+
+    A repeated call may be the first one that arrives: what holds an item back holds it back too.
+    """
     can, first = provider.capabilities, call[0]
     messages = [_message(row) for row in call]
-    if can.key_window is not None and first.now - first.started_at < can.key_window - _LATEST:
+    held = next(filter(None, map(_held, call)), None)
+    if (
+        held is None
+        and can.key_window is not None
+        and first.now - first.started_at < can.key_window - _LATEST
+    ):
         if all(contents.request_hash(m) == row.request_hash for m, row in zip(messages, call, strict=True)):
             outcomes = provider.send(messages, first.batch_key or first.provider_key)
             return {row.id: _of_replay(outcome) for row, outcome in zip(call, outcomes, strict=True)}
@@ -254,10 +280,19 @@ def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
     if can.lookup:
         nothing = unknown("not_found", "the provider knows nothing of it yet, which is no proof")
         return {row.id: _looked_up(provider, row) or nothing for row in call}
+    if held is not None:
+        told = unknown("held", f"the call is not repeated, for {held.why}: see whether it had arrived")
+        return {} if held.until is not None else {row.id: told for row in call}
     silent = unknown(
         "no_answer", "whoever called the provider went silent, and it can be asked neither again nor back"
     )
     return {row.id: silent for row in call}
+
+
+def _held(row: sa.Row[Any]) -> holding.Held | None:
+    if row.suppressed is not None:
+        return holding.Held(f"{row.address} must not be contacted any more ({row.suppressed})")
+    return holding.why_not(row)
 
 
 def _of_replay(outcome: Outcome) -> Outcome:
@@ -289,18 +324,24 @@ def _record(
     provider: Provider,
     note: str,
 ) -> Counter[str]:
-    done: Counter[str] = Counter()
-    for (job_id, run_id), part in groupby(
-        sorted(outcomes, key=lambda each: jobs[each]), key=jobs.__getitem__
-    ):
+    def written(job_id: UUID, run_id: UUID, part: Mapping[UUID, Outcome]) -> Counter[str]:
         with worker.engine.begin() as connection:
             tenancy.service(connection, tenant_id)
             connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": run_id})
-            done += settle.record(
-                connection, tenant_id, job_id, {each: outcomes[each] for each in part}, actor=worker.name,
+            done = settle.record(
+                connection, tenant_id, job_id, part, actor=worker.name,
                 is_looked_up=provider.capabilities.lookup, note=note,
             )  # fmt: skip
             rollup.roll_up(connection, tenant_id, run_id, _now(connection), actor=worker.name)
+        return done
+
+    done: Counter[str] = Counter()
+    for (job_id, run_id), ids in groupby(sorted(outcomes, key=jobs.__getitem__), key=jobs.__getitem__):
+        part = {each: outcomes[each] for each in ids}
+        try:
+            done += written(job_id, run_id, part)
+        except sa.exc.IntegrityError:
+            done += written(job_id, run_id, dict.fromkeys(part, settle.REPEATED_ID))
     return done
 
 

@@ -52,7 +52,7 @@ def status_of(counts: Counts, *, cancel_requested: bool) -> Result:
     if counts.open:
         return Result("running")
     if counts.unknown:
-        told = f"{counts.unknown} outcomes are not known: see revenue-os campaign cases"
+        told = f"{counts.unknown} outcomes are not known: see revenue-os campaign cases -t TENANT"
         return Result("needs_reconciliation", "unknown_outcomes", told)
     if cancel_requested and counts.cancelled:
         told = f"cancelled: {counts.accepted} had gone out, {counts.cancelled} were held back"
@@ -61,7 +61,7 @@ def status_of(counts: Counts, *, cancel_requested: bool) -> Result:
         return Result("completed", "no_eligible_recipients", "everybody of the audience was suppressed")
     if not missed:
         return Result("completed")
-    told = f"{missed} of {counts.intended} were not accepted: see revenue-os campaign show"
+    told = f"{missed} of {counts.intended} were not accepted: see revenue-os campaign show --status failed"
     return Result("partial" if counts.accepted else "failed", "items_rejected", told)
 
 
@@ -76,18 +76,23 @@ def counted(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> Counts:
 
 
 def roll_up(
-    connection: sa.Connection, tenant_id: UUID, run_id: UUID, at: datetime, *, actor: str
+    connection: sa.Connection,
+    tenant_id: UUID,
+    run_id: UUID,
+    at: datetime,
+    *,
+    actor: str,
+    is_correction: bool = False,
 ) -> Result | None:
     """Writes down what became of the run when no job of it is open; the caller has locked the run.
 
-    None while jobs go on, and for a run that ended before: an end is an end.
+    None while jobs go on, and for a run that ended before: an end is an end, unless it is proven to have been another.
     """
     given = {"tenant_id": tenant_id, "run_id": run_id}
     run = connection.execute(statements("delivery")["lock_run"], given).one()
-    if (
-        run.status in FINAL_RUN_STATUSES
-        or connection.execute(statements("delivery")["open_jobs"], given).scalar()
-    ):
+    if (run.status in FINAL_RUN_STATUSES and not is_correction) or connection.execute(
+        statements("delivery")["open_jobs"], given
+    ).scalar():
         return None
     counts = counted(connection, tenant_id, run_id)
     result = status_of(counts, cancel_requested=run.cancel_requested_at is not None)

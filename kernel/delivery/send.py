@@ -21,19 +21,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel import tenancy
-from kernel.delivery import audit, fence, holding, rollup, settle
+from kernel.delivery import audit, dead, fence, holding, rollup, settle
 from kernel.delivery.claim import Claimed, Queue
 from kernel.delivery.providers.base import Outcome, Provider, rejected, unknown
-from kernel.delivery.wave import Call, Later, Wave, prepare
+from kernel.delivery.wave import BACKOFF, Call, Later, Wave, backoff_seconds, prepare
 from models.statements import statements
 
-# Until the second and the third attempt of an item, unless the provider asked for more.
-BACKOFF = (timedelta(seconds=2), timedelta(seconds=15))
-# Of all outcomes of a wave, when the provider gave one of them an id that an earlier message has.
-_REPEATED_ID = unknown(
-    "repeated_id", "the provider gave an id that another message has: see which of them it took"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -131,7 +124,7 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
             done += _settle(worker, job, wave, outcomes, pause if is_last else None)
         except sa.exc.IntegrityError:
             done += _settle(
-                worker, job, wave, dict.fromkeys(outcomes, _REPEATED_ID), pause if is_last else None
+                worker, job, wave, dict.fromkeys(outcomes, settle.REPEATED_ID), pause if is_last else None
             )
         worker.at("outcomes committed")
         if is_last:
@@ -172,7 +165,7 @@ def _begin(worker: Worker, job: Claimed, after: int) -> Wave | Later | None:
         row = _held(connection, job)
         if row is None:
             return None
-        if held := holding.why_not(row):
+        if held := holding.why_not_begin(row):
             return _hold(connection, job, row, held, worker.name)
         if row.lease_expires_at - row.now < worker.lease * 2 / 3:
             lease = {"lease_seconds": worker.lease.total_seconds()}
@@ -232,11 +225,13 @@ def _end(
         now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         rollup.roll_up(connection, job.tenant_id, job.run_id, now, actor=worker.name)
         return
-    left = connection.execute(_sql("left"), _job(job)).one()
+    left = connection.execute(_sql("left"), _job(job) | {"backoff": backoff_seconds()}).one()
     until, why = (later.until or row.now, later.why) if later else (None, "")
-    if left.queued and until is None:
-        until = row.now + max(pause, _backoff(job, left.attempts))
-        why = "some items are to be attempted again"
+    if left.queued and (later is None or later.until is None):
+        # Up to half as long again, so that the jobs of a run do not all come back in the same second.
+        wait = max(left.due_at - row.now, timedelta(0)) * (1 + job.job_id.int % 100 / 200)
+        until = row.now + max(pause, wait)
+        why = why or "some items are to be attempted again"
     elif left.dispatching and until is None:
         # Past their deadline they wait for whoever settles what is stalled, which nobody does while this job is due.
         until = max(left.deadline_at, row.now + BACKOFF[0])
@@ -248,16 +243,16 @@ def _end(
     rollup.roll_up(connection, job.tenant_id, job.run_id, row.now, actor=worker.name)
 
 
-def _backoff(job: Claimed, attempts: int) -> timedelta:
-    """Up to half as long again, so that the jobs of a run do not all come back in the same second."""
-    return BACKOFF[min(max(attempts, 1), len(BACKOFF)) - 1] * (1 + job.job_id.int % 100 / 200)
-
-
 def _charge(worker: Worker, job: Claimed, why: str) -> None:
     with worker.engine.begin() as connection:
-        tenancy.service(connection, job.tenant_id)
-        if _held(connection, job) is not None:
-            connection.execute(_sql("fail"), {"job_id": job.job_id, "why": why[:500], "token": job.token})
+        settle.by_key(connection, job.tenant_id)
+        # Before the job, as everything that ends runs locks them.
+        connection.execute(_sql("lock_run"), {"tenant_id": job.tenant_id, "run_id": job.run_id})
+        if _held(connection, job) is None:
+            return
+        connection.execute(_sql("fail"), {"job_id": job.job_id, "why": why[:500], "token": job.token})
+        if connection.execute(_sql("lock_job"), _job(job)).one().status == "dead":
+            dead.bury(connection, job.tenant_id, job.job_id, job.run_id, actor=worker.name)
 
 
 def _hold(

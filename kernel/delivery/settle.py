@@ -12,10 +12,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel.delivery import audit
-from kernel.delivery.providers.base import Outcome
+from kernel.delivery.providers.base import Outcome, unknown
 from models import rls
 from models.statements import array, statements
 
+# Of all outcomes that are written down together, when the provider gave one of them an id that an earlier message has.
+REPEATED_ID = unknown(
+    "repeated_id", "the provider gave an id that another message has: see which of them it took"
+)
 FIRST_LOOKUP = timedelta(minutes=1)  # after an outcome was found unknown
 _KEPT_CHARACTERS = 500  # of what a provider said
 
@@ -41,7 +45,8 @@ def record(
 ) -> Counter[str]:
     """Settles attempts of one job that have no outcome yet; how many items took which status.
 
-    An attempt that was settled before is left alone: the first fact stands. An unknown outcome opens a case, and one
+    An attempt that was settled before is left alone, except that proof that it was taken stands against a refusal which
+    nothing was attempted after, be it a person's. An unknown outcome opens a case, and one
     that becomes known closes it. An item waits for another attempt only while its job goes on. The caller is pinned to the tenant; the job is locked here, for its audit chain.
     """
     job = connection.execute(_sql("lock_job"), {"tenant_id": tenant_id, "job_id": job_id}).one()

@@ -36,6 +36,8 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "sms": {"hourly_cap": 100, "daily_cap": 1000, "needs_consent": True},
     "voice": {"hourly_cap": 15, "daily_cap": 60, "needs_consent": True},
 }
+MOST_SEEDS = 20  # of a channel
+_DIGITS = (12, 8)  # of a price, before and after the point
 _RULES = (
     "hourly_cap", "daily_cap", "person_cap", "person_cap_days", "needs_consent", "needs_unsubscribe", "quiet_from",
     "quiet_until", "time_zone",
@@ -126,14 +128,17 @@ def suppress(
     source: str,
     channel: str = "all",
 ) -> int:
-    """Nobody of `addresses` is contacted on the channel any more; how many are new."""
+    """Nobody of `addresses` is contacted on the channel any more; how many are new.
+
+    Raises RefusedError, with none of them kept, for what is no address: it would keep nobody from anything.
+    """
     if reason not in SUPPRESSIONS:
         raise RefusedError(f"{reason!r} is no reason to suppress: use {', '.join(SUPPRESSIONS)}")
     if channel != "all":
         _expect_channel(channel)
     rows = [
         {"tenant_id": tenant_id, "channel": channel, "address": address, "reason": reason, "source": source}
-        for address in normal(connection, tenant_id, addresses)
+        for address in _reachable(connection, tenant_id, addresses, channel)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -151,7 +156,7 @@ def consent(
     source: str,
     at: datetime,
 ) -> int:
-    """Keeps on which basis people are contacted; how many that are."""
+    """Keeps on which basis people are contacted; how many that are. Raises RefusedError for what is no address."""
     _expect_channel(channel)
     if basis not in CONSENT_BASES:
         raise RefusedError(f"{basis!r} is no basis of consent: use {', '.join(CONSENT_BASES)}")
@@ -160,7 +165,7 @@ def consent(
             "tenant_id": tenant_id, "channel": channel, "address": address, "basis": basis, "source": source,
             "recorded_at": at,
         }
-        for address in normal(connection, tenant_id, addresses)
+        for address in _reachable(connection, tenant_id, addresses, channel)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -176,14 +181,11 @@ def add_seeds(
 ) -> int:
     """Addresses of the tenant's own that tests may go to; how many are new.
 
-    Raises RefusedError for one that cannot be sent to, and for a contact's: a test is never a message to them.
+    Raises RefusedError for one that cannot be sent to, for a contact's, as a test is never a message to them, and for
+    more of a channel than MOST_SEEDS.
     """
     _expect_channel(channel)
-    given = normal(connection, tenant_id, addresses)
-    each = _column(given)
-    is_none = sa.select(each).where(~sa.func.delivery.is_address(channel, each))
-    if strange := connection.execute(is_none).scalars().all():
-        raise RefusedError(f"{strange[0]} is no address of {channel}: write it as messages are to reach it")
+    given = _reachable(connection, tenant_id, addresses, channel)
     if theirs := contacts_among(connection, tenant_id, given, channel=channel):
         raise RefusedError(f"{theirs[0]} is a contact of the tenant: a test goes to addresses of your own")
     rows = [
@@ -191,8 +193,15 @@ def add_seeds(
     ]  # fmt: skip
     if not rows:
         return 0
+    one_at_a_time(connection, tenant_id)
     stored = pg.insert(seeds).on_conflict_do_nothing().returning(seeds.c.address)
-    return len(connection.execute(stored, rows).all())
+    new = len(connection.execute(stored, rows).all())
+    of = (seeds.c.tenant_id == tenant_id, seeds.c.channel == channel)
+    if connection.execute(sa.select(sa.func.count()).select_from(seeds).where(*of)).scalar_one() > MOST_SEEDS:
+        raise RefusedError(
+            f"the seed list of {channel} takes {MOST_SEEDS} addresses: take some away with campaign seeds --remove"
+        )
+    return new
 
 
 def remove_seeds(
@@ -207,11 +216,20 @@ def remove_seeds(
 def contacts_among(
     connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], *, channel: str
 ) -> list[str]:
-    """Those of `addresses`, which are normal ones, that a contact of the tenant has."""
+    """Those of `addresses`, which are normal ones, that reach a contact of the tenant, ann+news@x.co as ann@x.co."""
     column = spine_contacts.c.email if channel == "email" else spine_contacts.c.phone
-    theirs = sa.select(sa.func.delivery.normal_address(column)).where(spine_contacts.c.tenant_id == tenant_id)
+    their = _mailbox(sa.func.delivery.normal_address(column))
+    theirs = sa.select(their).where(spine_contacts.c.tenant_id == tenant_id, column.is_not(None))
     each = _column(list(addresses))
-    return list(connection.execute(sa.select(each).where(each.in_(theirs)).order_by(each)).scalars())
+    return list(
+        connection.execute(sa.select(each).where(_mailbox(each).in_(theirs)).order_by(each)).scalars()
+    )
+
+
+def one_at_a_time(connection: sa.Connection, tenant_id: UUID) -> None:
+    """Until the transaction ends nobody else counts the seeds and tests of the tenant."""
+    key = sa.func.hashtextextended(f"tests {tenant_id}", 0)
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 def normal(connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str]) -> list[str]:
@@ -231,9 +249,38 @@ def normal(connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str])
     return found
 
 
+def _reachable(
+    connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], channel: str
+) -> list[str]:
+    """Normal addresses of the channel. Raises RefusedError for the first that a launch would take for none."""
+    given = normal(connection, tenant_id, addresses)
+    each = _column(given)
+    kinds = ("email", "sms") if channel == "all" else (channel,)
+    are_none = (~sa.func.delivery.is_address(kind, each) for kind in kinds)
+    strange = connection.execute(sa.select(each).where(*are_none).order_by(each).limit(1)).scalar()
+    if strange is None:
+        return given
+    how = {
+        "email": "the address alone, as ann@x.co",
+        "all": "one alone, as ann@x.co, or a number as +4930123456",
+    }
+    told = how.get(channel, "the number with its country, as +4930123456")
+    raise RefusedError(f"{strange} is no address of {channel}: write {told}")
+
+
+def _mailbox(address: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Without what stands behind a plus: most servers put both into one mailbox. Numbers are left as they are."""
+    return sa.func.regexp_replace(address, "^([^@+]+)[+][^@]*@", r"\1@")
+
+
 def _currency(connection: sa.Connection, tenant_id: UUID, price: Decimal, given: str | None) -> str:
     if not price.is_finite() or price < 0:
         raise RefusedError(f"{price} is no price: give a number from 0 on")
+    before, after = _DIGITS
+    if price.adjusted() >= before or int(price.as_tuple().exponent) < -after:
+        raise RefusedError(
+            f"the price is written too long: give at most {before} digits before and {after} after the point"
+        )
     if given is not None and re.fullmatch("[A-Z]{3}", given) is None:
         raise RefusedError(f"{given!r} is no currency: write it as EUR")
     tenancy.service(connection, tenant_id)

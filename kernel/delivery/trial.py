@@ -1,23 +1,26 @@
-"""A test: a content as it is, to addresses of the tenant's own. It is no run, counts nowhere, and no contact gets it."""
+"""A test: a content as it is, to addresses of the tenant's own. It is no run and no contact gets it; caps count it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import audit, contents, launch, setup
+from kernel.delivery import audit, contents, holding, launch, setup
 from kernel.delivery.providers.base import Message, Outcome, Provider, unknown
 from kernel.errors import RefusedError
-from models.delivery import seeds, suppressions
+from models.delivery import audit_events, seeds, suppressions
 from models.spine import spine_campaigns
 
 MARK = "[Test] "
+MOST_A_DAY = 50  # messages of a tenant within 24 hours
+_BEGUN = "test_begun"
 # Who reads a test is nobody's contact.
 SAMPLE_PERSON = {"first_name": "Sam", "last_name": "Sample", "company": "Sample Company"}
 
@@ -51,7 +54,8 @@ def send(
     """Sends the content, approved or not, through its account; what became of each message, in the order of addresses.
 
     What is going out is in the audit before the first call, what came of it after the last. Raises RefusedError, with
-    nothing sent to anybody, for an address that is not on the seed list, and for what stands in the way.
+    nothing sent to anybody, for an address that is not on the seed list, for more than the caps of the channel leave or
+    MOST_A_DAY, and for what stands in the way.
     """
     with engine.begin() as connection:
         trial = _begin(connection, tenant_id, content_id, addresses, problems, actor, now())
@@ -95,7 +99,8 @@ def _begin(
     tenancy.service(connection, tenant_id)
     row = launch.content(connection, tenant_id, content_id)
     given = setup.normal(connection, tenant_id, addresses)
-    if wrong := [*_in_the_way(connection, tenant_id, row, given), *problems(row)]:
+    wrong = [*_in_the_way(connection, tenant_id, row, given), *problems(row)]
+    if wrong := wrong or _too_many(connection, tenant_id, row, len(given), at):
         raise RefusedError(f"no test was sent: {'; '.join(wrong)}")
     content = contents.Content.of(row)
     messages = [
@@ -103,7 +108,7 @@ def _begin(
     ]
     told = [{"reference": message.reference, "address": message.address} for message in messages]
     _append(
-        connection, tenant_id, row.campaign_id, "test_begun", actor=actor, at=at, content=content_id,
+        connection, tenant_id, row.campaign_id, _BEGUN, actor=actor, at=at, content=content_id,
         content_hash=row.content_hash, messages=told,
     )  # fmt: skip
     return _Trial(row, messages)
@@ -123,7 +128,7 @@ def _in_the_way(
     )  # fmt: skip
     gone = set(connection.execute(sa.select(suppressions.c.address).where(*of)).scalars())
     found = [
-        f"{address} is not on the seed list of {row.channel}: see revenue-os campaign seeds"
+        f"{address} is not on the seed list of {row.channel}: see revenue-os campaign seeds -t TENANT"
         for address in addresses
         if address not in listed
     ]
@@ -134,6 +139,32 @@ def _in_the_way(
     if row.stopped_at is not None:
         found.append(f"account {row.name} was stopped: {row.stop_reason}")
     return found
+
+
+def _too_many(
+    connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], wanted: int, at: datetime
+) -> list[str]:
+    """Why so many would be too many; none, and they are counted as sent."""
+    setup.one_at_a_time(connection, tenant_id)
+    sent = sa.func.coalesce(sa.func.sum(sa.func.jsonb_array_length(audit_events.c.detail["messages"])), 0)
+    # Nothing else is in the chains of campaigns.
+    campaigns = sa.select(spine_campaigns.c.id).where(spine_campaigns.c.tenant_id == tenant_id)
+    lately = sa.select(sent).where(
+        audit_events.c.tenant_id == tenant_id, audit_events.c.chain.in_(campaigns), audit_events.c.event == _BEGUN,
+        audit_events.c.at > at - timedelta(days=1),
+    )  # fmt: skip
+    if (left := MOST_A_DAY - connection.execute(lately).scalar_one()) < wanted:
+        return [
+            f"{MOST_A_DAY} tests may go out in 24 hours, and {max(left, 0)} are left: send fewer, or later"
+        ]
+    # As a send does, whose windows are those of the moment; the cap of a person is none of a tenant's own addresses.
+    sending = SimpleNamespace(**row._asdict() | {"now": at, "person_cap": None})
+    left, until = holding.room(connection, tenant_id, sending, wanted)
+    if left < wanted:
+        wait = f"wait until {until:%Y-%m-%d %H:%M %Z}" if left == 0 else "send fewer"
+        return [f"the caps of {row.channel} leave {left} of {wanted}: {wait}"]
+    holding.take(connection, tenant_id, sending, wanted)
+    return []
 
 
 def _marked(message: Message) -> Message:

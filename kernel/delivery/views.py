@@ -306,7 +306,7 @@ def drawer(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> Drawer:
     """Raises RefusedError when the tenant has no such run."""
     found = _runs(connection, tenant_id, run_id=run_id)
     if not found:
-        raise RefusedError(f"the tenant has no run {run_id}: see revenue-os campaign runs")
+        raise RefusedError(f"the tenant has no run {run_id}: see revenue-os campaign runs -t TENANT")
     of: dict[str, Any] = {"tenant_id": tenant_id, "run_id": run_id}
     lineage = _runs(connection, tenant_id, root_run_id=found[0].root_run_id)
     return Drawer(
@@ -380,7 +380,9 @@ def find(connection: sa.Connection, tenant_id: UUID, what: _Named, asked: str) -
         given["asked"] = asked
     found = [row["id"] for row in _rows(connection, f"{what}_by", **given)]
     if not found:
-        raise RefusedError(f"the tenant has no {what} {asked!r}: see revenue-os campaign {_LISTED[what]}")
+        raise RefusedError(
+            f"the tenant has no {what} {asked!r}: see revenue-os campaign {_LISTED[what]} -t TENANT"
+        )
     if len(found) > 1:
         raise RefusedError(f"several {what}s answer to {asked!r}: give more of the id")
     return found[0]

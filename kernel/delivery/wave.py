@@ -16,6 +16,9 @@ from kernel.delivery.claim import Claimed
 from kernel.delivery.providers.base import Message, Provider
 from models.statements import array, statements
 
+# From the end of the first and of the second attempt of an item to its next one, unless the provider asked for more.
+BACKOFF = (timedelta(seconds=2), timedelta(seconds=15))
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -60,7 +63,7 @@ def prepare(
 
     `row` is that of statement `hold`. The outcome of each attempt is owed `margin` after the last call may end.
     """
-    can = provider.capabilities
+    began, can = time.monotonic(), provider.capabilities
     # Half of the lease is for the calls, one after the other where they do not go side by side.
     rounds = max(1, int(lease / 2 / can.timeout))
     wanted = min(can.wave, can.batch * can.concurrency * rounds)
@@ -70,6 +73,7 @@ def prepare(
     given = {
         "tenant_id": job.tenant_id, "job_id": job.job_id, "after": after, "most": most + 1, "now": row.now,
         "channel": row.channel, "person_cap": row.person_cap, "person_cap_days": row.person_cap_days or 0,
+        "backoff": backoff_seconds(),
     }  # fmt: skip
     found = connection.execute(_sql("pick"), given).all()
     if not found:
@@ -83,15 +87,21 @@ def prepare(
     calls = _calls(row, items, can.batch)
     allowed = can.timeout * max(-(-len(calls) // can.concurrency), 1)
     if items:
-        holding.take(connection, job.tenant_id, row, len(items))
         _write_down(connection, job, row, items, calls, row.now + allowed + margin)
+        # Last, as whoever sends on the channel at the same time waits for it.
+        holding.take(connection, job.tenant_id, row, len(items))
     audit.append(
         connection, job.tenant_id, job.job_id, "attempts_begun", actor=actor, at=row.now, token=job.token,
         attempts=[message.reference for call in calls for message in call.messages], skipped=len(skipped),
     )  # fmt: skip
-    # A call that begins this late still ends before the deadline.
-    until = time.monotonic() + (allowed - can.timeout + margin / 2).total_seconds()
+    # A call that begins this late still ends before the deadline, however long others were waited for in between.
+    until = began + (allowed - can.timeout + margin / 2).total_seconds()
     return Wave(provider, calls, picked[-1].ordinal, len(found) <= most, until)
+
+
+def backoff_seconds() -> list[float]:
+    """As the statements `pick` and `left` take it."""
+    return [each.total_seconds() for each in BACKOFF]
 
 
 def _calls(row: sa.Row[Any], items: Sequence[sa.Row[Any]], batch: int) -> list[Call]:

@@ -19,6 +19,7 @@ with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:jo
 select jobs.run_id, jobs.workspace_id, jobs.lease_expires_at, clock_timestamp() as now, runs.status as run_status,
     runs.cancel_requested_at, runs.paused_at, runs.expires_at, runs.approval_expires_at, runs.channel, runs.content_id,
     runs.account_id, accounts.name as account, accounts.provider, accounts.stopped_at, accounts.stop_reason,
+    accounts.is_connected, delivery.content_hash(contents, accounts) = runs.content_hash as is_as_approved,
     tenants.status <> 'suspended' as is_active, policies.hourly_cap, policies.daily_cap, policies.person_cap,
     policies.person_cap_days, policies.quiet_from, policies.quiet_until, policies.time_zone,
     contents.subject, contents.body, contents.plain_body, coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base
@@ -44,13 +45,15 @@ update delivery.campaign_runs set status = 'running', started_at = :now, updated
 where tenant_id = :tenant_id and id = :run_id and status = 'queued'
 
 -- pick --
--- The next items of the job in order, with the first reason each may not be sent for now.
+-- The next items of the job in order, with the first reason each may not be sent for now; without those that wait for
+-- another attempt: `backoff` are the seconds from the end of the first one on, of the second one on.
 with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id),
 picked as materialized (
     select items.tenant_id, items.id, ordinal, address, attempts, idempotency_key, root_run_id
     from job
     inner join delivery.channel_outbox as items on items.tenant_id = job.tenant_id and items.job_id = job.id
     where status = 'queued' and ordinal > :after
+        and coalesce(settled_at + make_interval(secs => (cast(:backoff as float8[]))[least(attempts, cardinality(cast(:backoff as float8[])))]) <= :now, true)
     order by ordinal
     limit :most
     for no key update of items
@@ -59,10 +62,9 @@ select picked.id, picked.ordinal, picked.address, picked.attempts, picked.idempo
     case
         when suppressed.reason is not null then suppressed.reason
         when cast(:person_cap as int) is not null and (
-            select count(*) from delivery.channel_outbox as earlier
-            where earlier.tenant_id = picked.tenant_id and earlier.channel = :channel and earlier.address = picked.address
-                and earlier.status in ('sent', 'called', 'posted')
-                and earlier.settled_at > cast(:now as timestamptz) - make_interval(days => :person_cap_days)
+            select count(*) from delivery.contacts(
+                picked.tenant_id, :channel, picked.address, cast(:now as timestamptz) - make_interval(days => :person_cap_days)
+            )
         ) >= cast(:person_cap as int) then 'person_cap'
     end as skip_reason
 from picked
@@ -118,8 +120,9 @@ insert into delivery.provider_batches (tenant_id, id, account_id, attempt_ids, p
 values (:tenant_id, :id, :account_id, cast(:attempt_ids as uuid[]), :provider_key, :request_hash)
 
 -- settle_attempts --
--- Those that have no outcome yet; what is known is never thrown away, whoever reports it. The case keeps the planner
--- from the index of open attempts, which it takes for smaller than it is.
+-- Those that have no outcome yet, and those that were taken for refused and are proven to be accepted while nothing was
+-- attempted after them; what is known is never thrown away, whoever reports it. The case keeps the planner from the
+-- index of open attempts, which it takes for smaller than it is.
 with given as materialized (
     select cast(:tenant_id as uuid) as tenant_id, *
     from unnest(
@@ -134,7 +137,15 @@ set state = given.state, finished_at = case when given.state = 'unknown' then nu
 from given
 inner join delivery.attempts as before on before.tenant_id = given.tenant_id and before.id = given.id
 where attempts.tenant_id = given.tenant_id and attempts.id = given.id
-    and case attempts.state when 'dispatching' then true when 'unknown' then given.state <> 'unknown' else false end
+    and case attempts.state
+        when 'dispatching' then true
+        when 'unknown' then given.state <> 'unknown'
+        when 'rejected' then given.state = 'accepted' and not exists (
+            select from delivery.attempts as later
+            where later.tenant_id = attempts.tenant_id and later.item_id = attempts.item_id and later.n > attempts.n
+        )
+        else false
+    end
 returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state,
     attempts.replays > 0 or before.state = 'unknown' as may_have_case
 
@@ -177,6 +188,10 @@ set resolution = given.state, resolved_at = :now, resolved_by = :actor, note = :
 from given
 where cases.tenant_id = given.tenant_id and cases.item_id = given.item_id and cases.resolution is null
 
+-- one_at_a_time --
+-- Whoever asks how often people were contacted waits until whoever asked before has written down whom it contacts.
+select pg_advisory_xact_lock(hashtextextended('person cap ' || cast(:tenant_id as text) || ' ' || :channel, 0))
+
 -- room --
 -- What is left of the caps, with their rows locked.
 with mine as (
@@ -194,19 +209,24 @@ from mine
 
 -- take --
 -- Units of the windows of an instant; negative ones give back.
-update delivery.quota_windows set used = greatest(used + :units, 0)
-where tenant_id = :tenant_id and workspace_id = :workspace_id and channel = :channel
-    and (span, starts_at) in (
-        ('hour', date_trunc('hour', cast(:now as timestamptz), 'UTC')), ('day', date_trunc('day', cast(:now as timestamptz), 'UTC'))
-    )
+insert into delivery.quota_windows (tenant_id, workspace_id, channel, span, starts_at, used)
+values
+    (:tenant_id, :workspace_id, :channel, 'hour', date_trunc('hour', cast(:now as timestamptz), 'UTC'), greatest(:units, 0)),
+    (:tenant_id, :workspace_id, :channel, 'day', date_trunc('day', cast(:now as timestamptz), 'UTC'), greatest(:units, 0))
+on conflict (tenant_id, workspace_id, channel, span, starts_at)
+do update set used = greatest(quota_windows.used + :units, 0)
 
 -- left --
--- What remains of a job: items to send, and items whose outcome somebody else owes with their latest deadline.
+-- What remains of a job: items to send and when the first of them may be, by the rule of `pick`, and items whose outcome
+-- somebody else owes with their latest deadline.
 with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id)
 select count(*) filter (where items.status = 'queued') as queued,
     count(*) filter (where items.status = 'dispatching') as dispatching,
     max(attempts.deadline_at) as deadline_at,
-    coalesce(max(items.attempts) filter (where items.status = 'queued'), 0) as attempts
+    min(coalesce(
+        items.settled_at + make_interval(secs => (cast(:backoff as float8[]))[least(items.attempts, cardinality(cast(:backoff as float8[])))]),
+        items.created_at
+    )) filter (where items.status = 'queued') as due_at
 from job
 inner join delivery.channel_outbox as items on items.tenant_id = job.tenant_id and items.job_id = job.id
 left join delivery.attempts on attempts.tenant_id = items.tenant_id and attempts.item_id = items.id and attempts.state = 'dispatching'
@@ -255,21 +275,47 @@ group by 1, 2
 select id from delivery.campaign_runs where tenant_id = :tenant_id and root_run_id = :root_run_id order by created_at
 
 -- sweep --
--- Jobs whose lease ended without a word: to be taken up again, or given up after their last attempt.
+-- Jobs whose lease ended without a word, to be taken up again.
 update delivery.job_queue
-set status = case when attempts + 1 >= max_attempts then 'dead' else 'queued' end, attempts = attempts + 1,
-    scheduled_for = clock_timestamp(), lease_expires_at = null, last_error = 'the lease ended without a word',
-    updated_at = clock_timestamp()
+set status = 'queued', attempts = attempts + 1, scheduled_for = clock_timestamp(), lease_expires_at = null,
+    last_error = 'the lease ended without a word', updated_at = clock_timestamp()
 where (tenant_id, id) in (
     select tenant_id, id from delivery.job_queue
-    where status = 'locked' and lease_expires_at <= clock_timestamp()
+    where status = 'locked' and lease_expires_at <= clock_timestamp() and attempts + 1 < max_attempts
     order by lease_expires_at limit 1000
     for update skip locked
 )
-returning tenant_id, id, run_id, status
+
+-- dying --
+-- Jobs whose last lease ended without a word, and dead ones that still have something to send.
+(
+    select tenant_id, id, run_id from delivery.job_queue
+    where status = 'locked' and lease_expires_at <= clock_timestamp() and attempts + 1 >= max_attempts
+    limit 1000
+)
+union all
+(
+    select tenant_id, id, run_id from delivery.job_queue as jobs
+    where status = 'dead' and exists (
+        select from delivery.channel_outbox as items
+        where items.tenant_id = jobs.tenant_id and items.job_id = jobs.id and items.status = 'queued'
+    )
+    limit 1000
+)
+
+-- give_up --
+update delivery.job_queue
+set status = 'dead', attempts = attempts + case status when 'locked' then 1 else 0 end,
+    last_error = case status when 'locked' then 'the lease ended without a word' else last_error end, lease_expires_at = null,
+    updated_at = clock_timestamp()
+where tenant_id = :tenant_id and id = :job_id and case status
+        when 'dead' then true
+        when 'locked' then lease_expires_at <= clock_timestamp() and attempts + 1 >= max_attempts
+        else false
+    end
 
 -- lock_job --
-select clock_timestamp() as now, status in ('queued', 'locked') as is_open
+select clock_timestamp() as now, status in ('queued', 'locked') as is_open, status
 from delivery.job_queue where tenant_id = :tenant_id and id = :job_id
 for no key update
 

@@ -37,7 +37,11 @@ where tenant_id = :tenant_id and run_id = :run_id and status = 'queued'
 select id, intended, retry_of_run_id from delivery.campaign_runs where tenant_id = :tenant_id and request_id = :request_id
 
 -- approval --
-select approvals.* from delivery.campaign_runs as runs
+select approvals.*, accounts.name as account, accounts.is_connected,
+    delivery.content_hash(contents, accounts) = runs.content_hash as is_as_approved
+from delivery.campaign_runs as runs
+inner join delivery.contents on contents.tenant_id = runs.tenant_id and contents.id = runs.content_id
+inner join delivery.provider_accounts as accounts on accounts.tenant_id = runs.tenant_id and accounts.id = runs.account_id
 inner join delivery.approvals on approvals.tenant_id = runs.tenant_id and approvals.content_id = runs.content_id
     and approvals.content_hash = runs.content_hash and approvals.expires_at > :at
 where runs.tenant_id = :tenant_id and runs.id = :run_id

@@ -11,11 +11,18 @@ from (
 ) as due
 
 -- silent --
--- Leases that ended and attempts past their deadline; a digest that changes when they are taken over.
+-- Leases that ended, dead jobs that still have something to send and attempts past their deadline; a digest that changes
+-- when they are taken over.
 select count(*) as count, coalesce(md5(string_agg(id || ' ' || turn, ',' order by id)), '') as digest
 from (
     (select id, lease_token as turn from delivery.job_queue
     where status = 'locked' and lease_expires_at <= clock_timestamp() limit 1000)
+    union all
+    (select id, lease_token from delivery.job_queue as jobs
+    where status = 'dead' and exists (
+        select from delivery.channel_outbox as items
+        where items.tenant_id = jobs.tenant_id and items.job_id = jobs.id and items.status = 'queued'
+    ) limit 1000)
     union all
     (select id, replays from delivery.attempts
     where state = 'dispatching' and deadline_at <= clock_timestamp() limit 1000)

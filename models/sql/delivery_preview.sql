@@ -87,10 +87,9 @@ select
         from audience
         inner join waiting on waiting.address = audience.address and waiting.channel = audience.channel
         where audience.excluded_because is null and waiting.messages + (
-            select count(*) from delivery.channel_outbox as earlier
-            where earlier.tenant_id = :tenant_id and earlier.channel = audience.channel and earlier.address = audience.address
-                and earlier.status in ('sent', 'called', 'posted')
-                and earlier.settled_at > cast(:at as timestamptz) - make_interval(days => :person_cap_days)
+            select count(*) from delivery.contacts(
+                :tenant_id, audience.channel, audience.address, cast(:at as timestamptz) - make_interval(days => :person_cap_days)
+            )
         ) >= cast(:person_cap as int)
     ) as capped
 

@@ -18,7 +18,15 @@ select attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, attemp
     attempts.request_hash, attempts.batch_id, batches.provider_key as batch_key,
     coalesce(array_position(batches.attempt_ids, attempts.id), 1) as place,
     items.address, items.channel, recipients.variables, contents.id as content_id, contents.subject, contents.body, contents.plain_body,
-    coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base, clock_timestamp() as now
+    coalesce(accounts.sender, '') as sender, accounts.config ->> 'unsubscribe_base' as unsubscribe_base, clock_timestamp() as now,
+    runs.cancel_requested_at, runs.paused_at, runs.expires_at, runs.approval_expires_at, accounts.name as account,
+    accounts.stopped_at, accounts.stop_reason, tenants.status <> 'suspended' as is_active,
+    policies.quiet_from, policies.quiet_until, policies.time_zone, (
+        select reason from delivery.suppressions
+        where suppressions.tenant_id = items.tenant_id and suppressions.address = items.address
+            and suppressions.channel in (items.channel, 'all')
+        order by created_at limit 1
+    ) as suppressed
 from delivery.attempts
 inner join delivery.channel_outbox as items on items.tenant_id = attempts.tenant_id and items.id = attempts.item_id
 inner join delivery.run_recipients as recipients on recipients.tenant_id = items.tenant_id
@@ -26,6 +34,9 @@ inner join delivery.run_recipients as recipients on recipients.tenant_id = items
 inner join delivery.campaign_runs as runs on runs.tenant_id = attempts.tenant_id and runs.id = attempts.run_id
 inner join delivery.contents on contents.tenant_id = runs.tenant_id and contents.id = runs.content_id
 inner join delivery.provider_accounts as accounts on accounts.tenant_id = attempts.tenant_id and accounts.id = attempts.account_id
+inner join spine.tenants on tenants.id = attempts.tenant_id
+left join delivery.channel_policies as policies on policies.tenant_id = runs.tenant_id
+    and policies.workspace_id = runs.workspace_id and policies.channel = runs.channel
 left join delivery.provider_batches as batches on batches.tenant_id = attempts.tenant_id and batches.id = attempts.batch_id
 where attempts.tenant_id = :tenant_id
     and (attempts.id = any(cast(:ids as uuid[])) or attempts.batch_id = any(cast(:batch_ids as uuid[])))
@@ -88,12 +99,17 @@ insert into delivery.provider_events (
 ) on conflict (tenant_id, account_id, provider_event_id) do nothing
 
 -- match --
--- Events that wait for their attempt and may find it now, by our reference or the provider's id.
+-- Events that wait for their attempt and may find it now: by our reference, else by the provider's id.
 select events.id, events.kind, events.occurred_at, events.received_at, events.provider_message_id, attempts.id as attempt_id, attempts.state, attempts.item_id,
     attempts.job_id, attempts.run_id, items.address, items.channel
 from delivery.provider_events as events
-inner join delivery.attempts on attempts.tenant_id = events.tenant_id and attempts.account_id = events.account_id
-    and (attempts.provider_message_id = events.provider_message_id or attempts.id::text = events.reference)
+cross join lateral (
+    select * from delivery.attempts as known
+    where known.tenant_id = events.tenant_id and known.account_id = events.account_id
+        and (known.provider_message_id = events.provider_message_id or known.id::text = events.reference)
+    order by known.id::text = events.reference desc nulls last
+    limit 1
+) as attempts
 inner join delivery.channel_outbox as items on items.tenant_id = attempts.tenant_id and items.id = attempts.item_id
 where events.tenant_id = :tenant_id and events.attempt_id is null
 order by events.occurred_at, events.id

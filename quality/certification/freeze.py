@@ -62,6 +62,7 @@ COMPONENTS = (
         (
             "models/delivery.py", "models/migrations/versions/0008_delivery.py", "models/migrations/versions/0009_due_jobs.py",
             "models/migrations/versions/0010_waits_of_jobs.py", "models/migrations/versions/0011_prices_tests_plain_text.py",
+            "models/migrations/versions/0013_what_may_be_sent_now.py", "models/migrations/versions/0014_addresses.py",
             "kernel/delivery/keys.py", "kernel/delivery/rollup.py",
             "kernel/delivery/providers/base.py",
         ),

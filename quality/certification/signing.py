@@ -10,6 +10,16 @@ from typing import Any
 from kernel.errors import RefusedError
 
 _ALGORITHM = "ed25519"
+_PRIME = 2**255 - 19
+# Under a key of low order one signature is good for many contents, so nobody has signed anything. By their y, which is
+# all of a point but a sign: of order 1, 2, 4, and twice of order 8.
+_LOW_ORDER = (
+    1,
+    _PRIME - 1,
+    0,
+    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
+)
 # So that what is signed here is a signature over nothing else.
 _CONTEXT = b"revenue-os evidence\n"
 
@@ -33,7 +43,10 @@ def expect(signature: Any, digest: str) -> str:
     try:
         if signature["algorithm"] != _ALGORITHM:
             raise ValueError
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signature["public_key"], validate=True))
+        raw = base64.b64decode(signature["public_key"], validate=True)
+        if _is_of_low_order(raw):
+            raise ValueError
+        key = Ed25519PublicKey.from_public_bytes(raw)
         key.verify(base64.b64decode(signature["value"], validate=True), _CONTEXT + digest.encode())
     except (InvalidSignature, binascii.Error, KeyError, TypeError, ValueError):
         raise RefusedError(
@@ -57,6 +70,10 @@ def public_key(file: Path) -> str:
     if not isinstance(key, Ed25519PublicKey):
         raise RefusedError(f"{file.name} is no public key of Ed25519 in PEM: see docs/how-to/certify.md")
     return _text(key.public_bytes_raw())
+
+
+def _is_of_low_order(raw: bytes) -> bool:
+    return int.from_bytes(raw, "little") % 2**255 % _PRIME in _LOW_ORDER
 
 
 def _private(file: Path) -> Any:

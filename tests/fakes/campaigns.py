@@ -95,6 +95,17 @@ def worker(engine: sa.Engine, provider: Any = None, **given: Any) -> send.Worker
     return send.Worker(engine, "test", lambda account: adapter, **given)
 
 
+def later(engine: sa.Engine) -> None:
+    """What waits for another attempt is due."""
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        for change in (
+            "job_queue set scheduled_for = now()",
+            "channel_outbox set settled_at = now() - interval '1 hour'",
+        ):
+            connection.exec_driver_sql(f"update delivery.{change} where status = 'queued'")
+
+
 def _campaign(connection: sa.Connection, tenant_id: UUID) -> UUID:
     query = sa.text("select id from spine.spine_campaigns where tenant_id = :id and name = 'spring'")
     return connection.execute(query, {"id": tenant_id}).scalar_one()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +19,7 @@ from typer.testing import CliRunner
 from dagster_project.cli import app
 from dagster_project.settings import settings
 from kernel.errors import RefusedError
+from quality.certification import signing
 from quality.certification.delivery import ledgers, run
 from quality.certification.prct import evidence
 from quality.certification.prct.checks import Check
@@ -92,6 +96,45 @@ def test_a_signature_over_something_else_is_refused(keys: tuple[Path, Path], tmp
     evidence.write(content() | {"signature": other}, file)
     with pytest.raises(RefusedError, match="signature of the evidence is wrong"):
         evidence.verify(file)
+
+
+@pytest.mark.parametrize("y", signing._LOW_ORDER)
+@pytest.mark.parametrize("sign", [0, 1 << 255])
+def test_a_key_that_signs_anything_is_no_key(y: int, sign: int) -> None:
+    for same in (y, y + signing._PRIME):
+        if same < 1 << 255:
+            key = base64.b64encode((same | sign).to_bytes(32, "little")).decode()
+            for nothing in (b"\x01" + bytes(63), (same | sign).to_bytes(32, "little") + bytes(32)):
+                value = base64.b64encode(nothing).decode()
+                for digest in ("what", "ever", "is", "here", "or", "there", "a", "b"):
+                    with pytest.raises(RefusedError, match="signature of the evidence is wrong"):
+                        signing.expect({"algorithm": "ed25519", "public_key": key, "value": value}, digest)
+
+
+def _ledger(lines: bytes, rows: int | None = None, sha256: str | None = None) -> dict[str, Any]:
+    return {
+        "rows": lines.count(b"\n") if rows is None else rows,
+        "sha256": sha256 or hashlib.sha256(lines).hexdigest(),
+        "gzip_base64": base64.b64encode(gzip.compress(lines, 1, mtime=0)).decode(),
+    }
+
+
+BAD_LEDGERS = {
+    "too long": (_ledger(b" " * ((1 << 26) + 1)), "has more than 67108864 bytes"),
+    "too many rows": (_ledger(b"0\n" * ((1 << 20) + 1)), "not the one that was written"),
+    "other rows, and no JSON": (_ledger(b"no JSON\n", rows=2), "not the one that was written"),
+    "other bytes, and no JSON": (_ledger(b"no JSON\n", sha256="0"), "not the one that was written"),
+    "nested too deeply": (_ledger(b"[" * 100_000 + b"\n"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LEDGERS)
+def test_a_ledger_is_held_against_what_is_said_of_it_before_it_is_read(case: str) -> None:
+    kept, why = BAD_LEDGERS[case]
+    evidence_of = content() | {}
+    evidence_of["facts"] = evidence_of["facts"] | {"ledgers": {"items": kept}}
+    with pytest.raises(RefusedError, match=why):
+        ledgers.verify(evidence_of)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ class Capabilities:
 class Message:
     """One message as it goes out. `reference` is the id of the attempt, which lookups and callbacks give back.
 
-    `plain_body` says in plain text what `body` says in HTML; None where `body` is no HTML.
+    `is_html`: whether `body` was written as HTML, whatever stands in its fields. `plain_body` says in plain text what it
+    says then, which may be nothing; None otherwise.
     """
 
     reference: str
@@ -49,6 +50,7 @@ class Message:
     body: str
     headers: Mapping[str, str] = field(default_factory=dict)
     plain_body: str | None = None
+    is_html: bool = False
 
 
 @dataclass(frozen=True, slots=True)

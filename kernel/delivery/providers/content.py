@@ -15,8 +15,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _KEY = re.compile(r"[!-~]{1,256}")
 
 
-def is_html(body: str) -> bool:
-    """Whether the body begins with a tag."""
+def begins_with_tag(body: str) -> bool:
+    """Whether a body, as it was written, is HTML."""
     return re.match(r"\s*<[a-zA-Z!]", body) is not None
 
 

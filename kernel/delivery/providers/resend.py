@@ -19,7 +19,7 @@ from kernel.delivery.providers.base import (
     rejected,
     unknown,
 )
-from kernel.delivery.providers.content import EMAIL, header_key, is_html, sendable, unsendable
+from kernel.delivery.providers.content import EMAIL, header_key, sendable, unsendable
 
 BATCH = 100
 # Keys are remembered for 24 hours; the hour less is for the call itself and for clocks that differ.
@@ -147,8 +147,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _email(message: Message) -> dict[str, Any]:
-    bodies = {"html" if is_html(message.body) else "text": message.body}
-    if message.plain_body is not None:
+    bodies = {"html" if message.is_html else "text": message.body}
+    if message.plain_body:
         bodies["text"] = message.plain_body
     return {
         "from": message.sender,

@@ -20,7 +20,7 @@ from pydantic import Field
 from kernel.delivery.providers import http as calls
 from kernel.delivery.providers.adapter import EMAIL_SENDER, Adapter, Config
 from kernel.delivery.providers.base import Capabilities, Message, Outcome, rejected, unknown
-from kernel.delivery.providers.content import EMAIL, is_html, sendable, unsendable
+from kernel.delivery.providers.content import EMAIL, sendable, unsendable
 from kernel.delivery.providers.smtp_session import Session
 from kernel.http import Deadline
 
@@ -177,8 +177,8 @@ def _composed(message: Message, sender: str, now: datetime, policy: EmailPolicy)
     for name, value in message.headers.items():
         composed[name] = value
     written = {"charset": "utf-8", "cte": "quoted-printable"}
-    if message.plain_body is None:
-        subtype = "html" if is_html(message.body) else "plain"
+    if not message.plain_body:  # an empty one beside HTML says less than none
+        subtype = "html" if message.is_html else "plain"
         composed.set_content(message.body, subtype=subtype, **written)
         return composed.as_bytes()
     composed.set_content(message.plain_body, **written)

@@ -23,7 +23,8 @@ from kernel.errors import RefusedError
 from models.delivery import ACCEPTED_STATUSES
 
 CHECK = "whole.ledgers"
-_LARGEST = 1 << 28  # bytes of one ledger
+_LARGEST = 1 << 26  # bytes of one ledger
+_MOST_ROWS = 1 << 20
 # The provider whose effects are kept beside the database; of real ones only their events are known.
 _RECORDED = "memory"
 # Of these nobody says whether there was an effect.
@@ -90,7 +91,17 @@ def verify(content: Mapping[str, Any]) -> None:
     try:
         rows = {name: _unpacked(name, each) for name, each in content["facts"]["ledgers"].items()}
         counted = judged(rows) if rows else None
-    except (KeyError, TypeError, AttributeError, ValueError, EOFError, OSError, zlib.error, binascii.Error):
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        EOFError,
+        OSError,
+        RecursionError,
+        zlib.error,
+        binascii.Error,
+    ):
         raise RefusedError("the ledgers of the evidence cannot be read: certify again") from None
     if [counted] != found and (rows or found):
         raise RefusedError("the ledgers of the evidence do not give what its checks say: certify again")
@@ -125,11 +136,12 @@ def _unpacked(name: str, kept: Mapping[str, Any]) -> Rows:
     raw = base64.b64decode(kept["gzip_base64"], validate=True)
     with gzip.open(BytesIO(raw)) as file:
         lines = file.read(_LARGEST + 1)
-    rows = [json.loads(line) for line in lines.splitlines()]
-    if (
-        len(lines) > _LARGEST
-        or hashlib.sha256(lines).hexdigest() != kept["sha256"]
-        or len(rows) != kept["rows"]
-    ):
+    if len(lines) > _LARGEST:
+        raise RefusedError(
+            f"the ledger of {name} has more than {_LARGEST} bytes: nothing that was certified has"
+        )
+    # Before anything is read that somebody else may have written.
+    rows = lines.count(b"\n")
+    if rows > _MOST_ROWS or rows != kept["rows"] or hashlib.sha256(lines).hexdigest() != kept["sha256"]:
         raise RefusedError(f"the ledger of {name} is not the one that was written: certify again")
-    return rows
+    return [json.loads(line) for line in BytesIO(lines)]

@@ -84,6 +84,7 @@ class Company:
         for change in (
             "job_queue set lease_expires_at = now() where status = 'locked'",
             "job_queue set scheduled_for = now() where status = 'queued' and scheduled_for <> 'infinity'",
+            "channel_outbox set settled_at = settled_at - interval '1 minute' where status = 'queued'",
             "attempts set deadline_at = now() where state = 'dispatching'",
             "reconciliation_cases set next_lookup_at = now() where next_lookup_at is not null",
         ):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernel.delivery import setup
 from kernel.errors import RefusedError
@@ -22,11 +25,16 @@ SAME = {
     "an s that has no upper case": ("straße@x.co", "STRAßE@x.co"),
     "a dotted I": ("İstanbul@x.co", "İSTANBUL@X.CO"),
     "letters of full width": ("ａｎｎ＠ｘ．ｃｏ", "ann@x.co"),
+    "a soft hyphen and an accent": ("\u00e9@x.co", "e\u200b\u0301\u00ad@x.co"),
+    "a capital that has no letter of its own": ("J\u030c@x.co", "\u01f0@x.co"),
     "a domain as mail servers know it": ("ann@xn--mnchen-3ya.example", "Ann@XN--MNCHEN-3YA.example"),
 }
 NUMBERS = {
     "signs": ("+1 (555) 010-2030", "+15550102030"),
     "two noughts": ("0044 20 7946 0000", "+442079460000"),
+    "a nought in brackets": ("+49 (0)170 1234567", "0049 170 1234567"),
+    "a country in brackets": ("(+49) (0)170 1234567", "+491701234567"),
+    "a nought that is dialled from abroad": ("+39 (0)6 12345678", "+390612345678"),
     "digits of full width": ("＋１５５５０１０２０３０", "+1.555.010.2030"),
 }
 OTHER = {
@@ -69,22 +77,22 @@ def test_addresses_that_mail_servers_tell_apart_stay_apart(world: World, case: s
 
 def test_a_domain_that_mail_servers_write_otherwise_is_refused_and_not_kept_in_vain(world: World) -> None:
     acme = company(world.engine, world.ledger)
-    for given in (setup.suppress, setup.consent):
+    for keep in (setup.suppress, setup.consent):
         named = (
             {"reason": "opt_out", "source": "test"}
-            if given is setup.suppress
+            if keep is setup.suppress
             else {"channel": "email", "basis": "consent", "source": "test", "at": datetime.now(UTC)}
         )
         with pytest.raises(RefusedError, match="give it as xn--"):
-            acme.call(given, ["ann@x.co", "ann@münchen.example"], **named)
+            acme.call(keep, ["ann@x.co", "ann@münchen.example"], **named)
     assert acme.pinned("select from delivery.suppressions") == []
 
 
 def test_addresses_are_kept_once_and_blanks_not_at_all(world: World) -> None:
     acme = company(world.engine, world.ledger)
-    given = ["Ann@x.co", "ann@x.co ", "  ", "", "\u200b", "bob@x.co\0"]
-    assert acme.call(setup.suppress, given, reason="opt_out", source="test") == 2
-    assert acme.call(setup.consent, given, channel="email", basis="consent", source="t", at=datetime.now(UTC)) == 2  # fmt: skip
+    written = ["Ann@x.co", "ann@x.co ", "  ", "", "\u200b", "bob@x.co\0"]
+    assert acme.call(setup.suppress, written, reason="opt_out", source="test") == 2
+    assert acme.call(setup.consent, written, channel="email", basis="consent", source="t", at=datetime.now(UTC)) == 2  # fmt: skip
 
 
 def test_writing_a_normal_address_again_changes_nothing(world: World) -> None:
@@ -92,3 +100,57 @@ def test_writing_a_normal_address_again_changes_nothing(world: World) -> None:
     every = [address for pair in [*SAME.values(), *NUMBERS.values(), *OTHER.values()] for address in pair]
     once = acme.call(setup.normal, every)
     assert acme.call(setup.normal, once) == once
+
+
+ODD = "aAjJTt0+ .-()@<\u0301\u0308\u030c\u0331\u0338\u200b\u200d\u00ad\u2060\ufeff\ufe0f\u115f\u00b4\u0130\u00df\u212b\u03a3\uff0b\uff20\ufb01"
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from(ODD) | st.characters(exclude_categories=["Cs"]), max_size=8), min_size=20
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_however_odd_an_address_is_its_normal_one_is_normal(world: World, written: list[str]) -> None:
+    query = "select written, once, delivery.normal_address(once) as twice from unnest(cast(:written as text[])) as written, " \
+        "delivery.normal_address(written) as once"  # fmt: skip
+    given_ = [each.replace("\0", "") + tail for each in written for tail in ("", "@x.co", "a@x.co")]
+    with world.engine.begin() as connection:
+        for row in connection.execute(sa.text(query), {"written": given_}):
+            assert row.once == row.twice, ascii(row.written)
+
+
+NONE = {
+    "email": [
+        "Ann <ann@x.co>",
+        "mailto:ann@x.co",
+        "ann@x.co.",
+        "a@x.co;b@x.co",
+        "a@x;b@x",
+        "ann\x01@x.co",
+        "+15550102030",
+    ],
+    "sms": ["0170 1234567", "+49CALLME77", "ann@x.co"],
+    "all": ["Ann <ann@x.co>", "0170 1234567"],
+}
+
+
+@pytest.mark.parametrize(
+    ("channel", "strange"), [(channel, each) for channel in NONE for each in NONE[channel]]
+)
+def test_what_is_no_address_is_not_kept_in_vain(world: World, channel: str, strange: str) -> None:
+    acme = company(world.engine, world.ledger)
+    fine = "+15550102030" if channel == "sms" else "fine@x.co"
+    with pytest.raises(RefusedError, match=f"is no address of {channel}: write"):
+        acme.call(setup.suppress, [fine, strange], reason="opt_out", source="test", channel=channel)
+    if channel != "all":
+        with pytest.raises(RefusedError, match=f"is no address of {channel}: write"):
+            acme.call(
+                setup.consent, [strange], channel=channel, basis="consent", source="t", at=datetime.now(UTC)
+            )
+    assert acme.pinned("select from delivery.suppressions") == []
+
+
+def test_both_kinds_of_addresses_are_suppressed_on_all_channels(world: World) -> None:
+    acme = company(world.engine, world.ledger)
+    assert acme.call(setup.suppress, ["ann@x.co", "+49 (0)170 1234567"], reason="opt_out", source="test") == 2

@@ -166,6 +166,20 @@ def test_a_retry_asks_for_an_approval_that_is_good(acme: Company) -> None:
         acme.call(control.retry, acme.runs()[0].id, **later)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("sender = 'other@x.co'", "another one than was approved"),
+        ("is_connected = false", "not connected: test it first"),
+    ],
+)
+def test_a_retry_asks_for_the_account_that_was_approved(acme: Company, change: str, told: str) -> None:
+    run_out(acme)
+    acme.pinned(f"update delivery.provider_accounts set {change}")
+    with pytest.raises(RefusedError, match=told):
+        acme.call(control.retry, acme.runs()[0].id, **now())
+
+
 def test_a_stop_without_a_reason_is_refused(acme: Company) -> None:
     with pytest.raises(RefusedError, match="needs its reason"):
         acme.call(control.stop_account, "mail", reason=" ", **now())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from threading import Barrier, BrokenBarrierError, Thread
 from typing import Any
 
 import pytest
 
-from kernel.delivery import control, setup
+from kernel.delivery import control, fence, preview, send, setup
 from kernel.delivery.holding import quiet_until
+from quality.certification.delivery.provider import Mode
 from quality.certification.delivery.world import World
-from tests.integration.delivery.companies import Company, company
+from tests.integration.delivery.companies import Company, company, no_problems
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,109 @@ def test_a_person_cap_also_holds_between_launch_and_sending(acme: Company) -> No
     acme.time_passes()
     acme.work()
     assert set(acme.effects().values()) == {1}
+
+
+def two_launched(world: World, *people: str, mode: Mode = "keys") -> Company:
+    """The same people by two steps, with a cap of one a week."""
+    acme = company(world.engine, world.ledger, people, mode=mode)
+    acme.ready()
+    acme.launch()
+    acme.approve(acme.write(step=2))
+    acme.launch()
+    acme.call(setup.policy, "email", person_cap=1, person_cap_days=7)
+    return acme
+
+
+def test_a_message_in_doubt_counts_for_the_cap_of_a_person_whenever_it_began(world: World) -> None:
+    acme = two_launched(world, "lost-ann@x.co", mode="none")
+    acme.work()
+    assert acme.effects() == {"lost-ann@x.co": 1}
+    acme.pinned(
+        "update delivery.channel_outbox set settled_at = now() - interval '1 year' where status = 'unknown'"
+    )
+    acme.approve(acme.write(step=3))
+    assert acme.launch().suppressed == 1
+    acme.pinned(
+        "update delivery.channel_outbox set status = 'queued', attempts = 0, skip_reason = null, skipped = false where status = 'skipped'"
+    )
+    acme.pinned("update delivery.job_queue set status = 'queued', scheduled_for = now()")
+    acme.work()
+    assert acme.effects() == {"lost-ann@x.co": 1}
+
+
+def test_a_preview_counts_messages_in_doubt_for_the_cap_of_a_person(world: World) -> None:
+    acme = two_launched(world, "lost-ann@x.co", mode="none")
+    acme.call(setup.policy, "email", person_cap=2, person_cap_days=7)
+    send.work(acme.worker(), max_jobs=1)
+    acme.approve(acme.write(step=3))
+    seen = acme.call(preview.preview, acme.campaign_id, at=datetime.now(UTC), problems=no_problems)
+    assert (seen.included, seen.person_cap) == (1, preview.PersonCap(2, 7, excluded=0, at_risk=1))
+
+
+def test_a_message_in_a_call_counts_for_the_cap_of_a_person(world: World) -> None:
+    acme = two_launched(world, "ann@x.co")
+    others = []
+
+    def at(point: str) -> None:
+        if point == "attempts committed" and not others:
+            others.append(send.work(acme.worker("other")))
+
+    send.work(acme.worker(at=at))
+    assert (len(others), acme.effects()) == (1, {"ann@x.co": 1})
+
+
+def test_two_workers_at_once_do_not_both_pass_the_cap_of_a_person(world: World) -> None:
+    acme = two_launched(world, "ann@x.co")
+    acme.call(fence.is_due)  # whoever is first writes down the epoch, and the other waits for that
+    both = Barrier(2)
+
+    def at(point: str) -> None:
+        if point == "attempts written":
+            # Nobody else comes this far before it is committed.
+            with suppress(BrokenBarrierError):
+                both.wait(timeout=1)
+
+    workers = [Thread(target=send.work, args=(acme.worker(f"w{n}", at=at), 1)) for n in range(2)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert (acme.effects(), both.broken) == ({"ann@x.co": 1}, True)
+
+
+def test_a_cap_that_is_set_knows_what_went_out_in_its_hour(acme: Company) -> None:
+    acme.launch()
+    acme.work()
+    acme.call(setup.policy, "email", hourly_cap=7)
+    acme.approve(acme.write(step=2))
+    acme.launch()
+    assert acme.work() == {"sent": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("sender = 'other@x.co'", "another one than was approved"),
+        ('config = \'{"unsubscribe_base": "https://y.co"}\'', "another one than was approved"),
+        ("is_connected = false", "not connected: test it first"),
+    ],
+)
+def test_what_was_approved_goes_out_through_the_approved_account_alone(
+    acme: Company, change: str, told: str
+) -> None:
+    acme.launch()
+    before = acme.pinned("select sender, config, is_connected from delivery.provider_accounts")[0]
+    acme.pinned(f"update delivery.provider_accounts set {change}")
+    assert (acme.work(), acme.effects()) == ({}, {})
+    job = acme.pinned("select * from delivery.job_queue")[0]
+    assert told in job.last_error
+    assert (job.status, job.attempts, job.scheduled_for > job.updated_at) == ("queued", 0, True)
+    acme.pinned(
+        "update delivery.provider_accounts set sender = :sender, config = cast(:config as jsonb), is_connected = :is_connected",
+        **{**before._mapping, "config": json.dumps(before.config)},
+    )
+    acme.time_passes()
+    assert acme.work() == {"sent": 5}
 
 
 def test_who_opts_out_after_the_launch_is_not_contacted(acme: Company) -> None:

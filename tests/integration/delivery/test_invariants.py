@@ -35,6 +35,11 @@ BROKEN = {
         from delivery.attempts cross join unnest(array['reserve', 'commit']) as kind where provider_key = 'again';
         update delivery.channel_outbox set attempts = 2, provider_message_id = 'again' where id = {ACCEPTED}""",
     "no_ended_run_has_open_items": "update delivery.campaign_runs set status = 'completed'",
+    # Of a run that goes on, in which an item may be queued.
+    "no_dead_job_has_queued_items": """
+        update delivery.job_queue set status = 'dead';
+        update delivery.campaign_runs set status = 'running';
+        update delivery.channel_outbox set status = 'queued' where status = 'failed'""",
     "counts_equal_item_totals": "update delivery.campaign_runs set accepted = accepted + 1",
     "no_attempt_is_overdue_without_a_case": "",
     "no_attempt_has_a_later_token_than_its_job": f"update delivery.attempts set lease_token = 99 where item_id = {ACCEPTED}",
@@ -77,7 +82,11 @@ ALSO_BROKEN = {
     "counts_equal_item_totals": "update delivery.campaign_runs set status = 'running', intended = 7",
 }
 # Looked for in runs of any age: what is under way or open has an index of its own.
-OF_EVERY_RUN = {"no_attempt_is_overdue_without_a_case", "unknown_items_and_open_cases_are_the_same"}
+OF_EVERY_RUN = {
+    "no_attempt_is_overdue_without_a_case",
+    "no_dead_job_has_queued_items",
+    "unknown_items_and_open_cases_are_the_same",
+}
 LATELY = datetime.now(UTC) - timedelta(days=2)
 
 
@@ -87,15 +96,11 @@ def company(engine: sa.Engine) -> UUID:
     tenant_id = campaigns.add_company(engine, "acme")
     campaigns.launched(engine, tenant_id)
     send.work(campaigns.worker(engine))
-    _later(engine)
+    campaigns.later(engine)
     send.work(campaigns.worker(engine))
-    _later(engine)
+    campaigns.later(engine)
     send.work(campaigns.worker(engine))
     return tenant_id
-
-
-def _later(engine: sa.Engine) -> None:
-    _do(engine, "update delivery.job_queue set scheduled_for = now() where status = 'queued'")
 
 
 def _do(engine: sa.Engine, commands: str) -> None:
@@ -209,7 +214,7 @@ def test_the_invariants_hold_after_a_lost_worker_and_its_recovery(engine: sa.Eng
     assert sweep(recovery) == 1
     assert settle_stalled(recovery)["sent"] == 2
     assert _broken(engine) == []
-    _later(engine)
+    campaigns.later(engine)
     send.work(recovery)
     assert _broken(engine, tenant_id) == []
 

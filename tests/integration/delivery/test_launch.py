@@ -285,3 +285,33 @@ def test_a_retry_and_a_launch_know_nothing_of_another_tenant(acme: Company, worl
         other.call(control.cancel, run_id, actor="eve", at=datetime.now(UTC))
     with pytest.raises(RefusedError, match="no such campaign"):
         other.call(launch.launch, acme.campaign_id, actor="eve", at=datetime.now(UTC), problems=lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("when", "why"),
+    [
+        ({"scheduled_for": timedelta(hours=-2)}, "which is over"),
+        ({"expires_at": timedelta(hours=-2)}, "everybody would expire"),
+        (
+            {"scheduled_for": timedelta(hours=2), "expires_at": timedelta(hours=1)},
+            "before the first message: everybody would expire",
+        ),
+        ({"scheduled_for": timedelta(days=30)}, "approve closer to it"),
+    ],
+)
+def test_a_run_that_could_reach_nobody_at_its_time_is_refused(
+    acme: Company, when: dict[str, timedelta], why: str
+) -> None:
+    acme.ready()
+    instants = {name: datetime.now(UTC) + each for name, each in when.items()}
+    with pytest.raises(RefusedError, match=why):
+        acme.launch(**instants)
+    assert acme.runs() == []
+
+
+def test_a_run_is_told_of_again_when_its_time_is_over(acme: Company) -> None:
+    acme.ready()
+    at = datetime.now(UTC)
+    first = acme.launch(request_id="r1", scheduled_for=at + timedelta(hours=1))
+    again = acme.launch(request_id="r1", scheduled_for=at + timedelta(hours=1), at=at + timedelta(hours=5))
+    assert (again.run_id, again.replayed) == (first.run_id, True)

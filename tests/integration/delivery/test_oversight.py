@@ -22,7 +22,7 @@ def company(engine: sa.Engine) -> UUID:
     campaigns.launched(engine, tenant_id)
     for _ in range(3):
         send.work(campaigns.worker(engine))
-        do(engine, "update delivery.job_queue set scheduled_for = now() where status = 'queued'")
+        campaigns.later(engine)
     return tenant_id
 
 

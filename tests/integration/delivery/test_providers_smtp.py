@@ -75,14 +75,15 @@ def test_a_message_arrives_as_it_was_written():
     assert b"\r" not in kept.content.replace(b"\r\n", b"")
 
 
-def test_a_body_that_begins_with_a_tag_arrives_as_html():
+@pytest.mark.parametrize(("is_html", "kind"), [(True, "text/html"), (False, "text/plain")])
+def test_a_body_arrives_as_what_it_was_written_as(is_html: bool, kind: str):
     with serving() as server:
-        client(server.port).send([replace(MESSAGE, body="<p>Hi</p>")], "key")
-    assert message_from_bytes(server.kept[0].content).get_content_type() == "text/html"
+        client(server.port).send([replace(MESSAGE, body="<p>Hi</p>", is_html=is_html)], "key")
+    assert message_from_bytes(server.kept[0].content).get_content_type() == kind
 
 
 def test_html_with_a_plain_text_arrives_as_both_and_the_better_one_last():
-    both = replace(MESSAGE, body="<p>Grüße</p>", plain_body="Grüße\n.\nim Text")
+    both = replace(MESSAGE, body="<p>Grüße</p>", plain_body="Grüße\n.\nim Text", is_html=True)
     with serving() as server:
         client(server.port).send([both], "key")
         client(server.port).send([both], "key")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from quality.certification.delivery.world import World
 from tests.integration.delivery.companies import Company, company, no_problems
 
 SEED = "qa@acme.example"
-COUNTED = ("campaign_runs", "run_recipients", "job_queue", "channel_outbox", "attempts", "usage_entries", "quota_windows")  # fmt: skip
+COUNTED = ("campaign_runs", "run_recipients", "job_queue", "channel_outbox", "attempts", "usage_entries")  # fmt: skip
 
 
 @dataclass
@@ -81,7 +82,7 @@ def test_a_text_message_is_marked_in_its_text(world: World, box: Box) -> None:
     assert (box.kept[0][1].body, box.kept[0][1].subject) == ("[Test] Spring", "")
 
 
-def test_a_test_counts_nowhere_and_changes_no_run(acme: Company, box: Box) -> None:
+def test_a_test_counts_in_no_run_and_changes_none(acme: Company, box: Box) -> None:
     acme.ready()
     run_id = acme.launch().run_id
     before = [acme.pinned(f"select * from delivery.{name} order by 1, 2, 3") for name in COUNTED]
@@ -206,3 +207,79 @@ def test_another_tenants_seeds_and_contents_are_none_of_ours(acme: Company, worl
     with pytest.raises(RefusedError, match="is not on the seed list"):
         tried(other, box, other.write())
     assert other.call(views.seeds) == []
+
+
+# How many, and to whom ------------------------------------------------------------------------------------------------
+
+
+def test_a_test_takes_of_the_caps_as_a_message_does(acme: Company, box: Box) -> None:
+    content_id = acme.write()
+    acme.call(setup.policy, "email", hourly_cap=3)
+    tried(acme, box, content_id, SEED, "boss@acme.example")
+    with pytest.raises(RefusedError, match="the caps of email leave 1 of 2: send fewer"):
+        tried(acme, box, content_id, SEED, "boss@acme.example")
+    tried(acme, box, content_id)
+    with pytest.raises(RefusedError, match="leave 0 of 1: wait until"):
+        tried(acme, box, content_id)
+    assert len(box.kept) == 3
+    assert [row.used for row in acme.pinned("select used from delivery.quota_windows")] == [3, 3]
+
+
+def test_a_cap_that_is_set_later_knows_of_tests(acme: Company, box: Box) -> None:
+    content_id = acme.write()
+    tried(acme, box, content_id)
+    acme.call(setup.policy, "email", daily_cap=1)
+    with pytest.raises(RefusedError, match="the caps of email leave 0 of 1"):
+        tried(acme, box, content_id)
+
+
+def test_a_tenant_sends_fifty_tests_a_day(acme: Company, box: Box) -> None:
+    content_id = acme.write()
+    now = datetime.now(UTC)
+    for _ in range(24):
+        tried(acme, box, content_id, SEED, "boss@acme.example")
+    tried(acme, box, content_id)
+    with pytest.raises(RefusedError, match="50 tests may go out in 24 hours, and 1 are left"):
+        tried(acme, box, content_id, SEED, "boss@acme.example")
+    tried(acme, box, content_id)
+    with pytest.raises(RefusedError, match="and 0 are left"):
+        tried(acme, box, content_id)
+    tried(acme, box, content_id, now=lambda: now + timedelta(days=1, minutes=5))
+    assert len(box.kept) == 51
+
+
+def test_the_seed_list_of_a_channel_takes_twenty(acme: Company) -> None:
+    more = [f"qa{number}@acme.example" for number in range(19)]
+    with pytest.raises(RefusedError, match="the seed list of email takes 20 addresses"):
+        acme.call(setup.add_seeds, more, channel="email", actor="olga")
+    assert len(acme.call(views.seeds)) == 2
+    assert acme.call(setup.add_seeds, more[1:], channel="email", actor="olga") == 18
+    assert acme.call(setup.add_seeds, ["+15550102030"], channel="sms", actor="olga") == 1
+
+
+@pytest.mark.parametrize(
+    "written", ["ann+news@x.co", "ANN+@x.co", "an\u00adn@x.co", "ann\ufe0f@x.co", "a\u2062nn+x@x.co"]
+)
+def test_a_contacts_mailbox_is_no_seed_however_it_is_written(acme: Company, written: str) -> None:
+    with pytest.raises(RefusedError, match="is a contact of the tenant"):
+        acme.call(setup.add_seeds, [written], channel="email", actor="olga")
+
+
+PRICES = {
+    "1e12": False,
+    "1e130000": False,
+    "0.000000001": False,
+    "1e-30": False,
+    "999999999999.99999999": True,
+    "0": True,
+}
+
+
+@pytest.mark.parametrize("price", PRICES)
+def test_a_price_is_of_a_length_that_can_be_read(acme: Company, price: str) -> None:
+    given = {"channel": "email", "provider": "memory", "sender": "a@x.co", "unit_price": Decimal(price)}
+    if PRICES[price]:
+        acme.call(setup.account, "priced", **given)
+        return
+    with pytest.raises(RefusedError, match="at most 12 digits before and 8 after the point"):
+        acme.call(setup.account, "priced", **given)

@@ -13,7 +13,7 @@ from kernel import tenancy
 from kernel.delivery import control, send, views
 from kernel.delivery.providers.base import unknown
 from kernel.errors import RefusedError
-from tests.fakes.campaigns import ATTEMPTS, Scripted, add_company, launched, worker
+from tests.fakes.campaigns import ATTEMPTS, Scripted, add_company, later, launched, worker
 
 NO_ADDRESS = None
 AUDIENCE = ("taken@example.com", "busy@example.com", "doubtful@example.com", "left@example.com", NO_ADDRESS)
@@ -41,11 +41,7 @@ def sent_to_the_end(engine: sa.Engine) -> None:
     hand = worker(engine)
     for _ in range(ATTEMPTS):
         send.work(hand)
-        with engine.begin() as connection:
-            tenancy.service(connection)
-            connection.execute(
-                sa.text("update delivery.job_queue set scheduled_for = now() where status = 'queued'")
-            )
+        later(engine)
 
 
 def test_the_counts_of_a_run_add_up_before_and_after_it_was_sent(engine: sa.Engine, company: UUID) -> None:

@@ -30,6 +30,14 @@ def test_plain_text_is_left_as_it_is() -> None:
     assert rendered(MAIL, "r", "b@x.co", {"first_name": "<b>&"}).body == "Dear <b>&"
 
 
+def test_what_somebody_is_called_makes_no_html_of_a_text() -> None:
+    content = replace(MAIL, body="{{first_name|you}}, our news")
+    message = rendered(content, "r", "b@x.co", {"first_name": "<b>Win</b>"})
+    assert (message.body, message.is_html) == ("<b>Win</b>, our news", False)
+    assert rendered(replace(MAIL, body="<p>x"), "r", "b@x.co", {}).is_html
+    assert not rendered(replace(MAIL, body="<p>x", channel="sms"), "r", "+49", {}).is_html
+
+
 @pytest.mark.parametrize("name", ["Ann\r\nBcc: all@x.co", "Ann\nX: y", "Ann\x0bB\x0c"])
 def test_a_subject_is_one_line_whatever_a_name_holds(name: str) -> None:
     subject = rendered(MAIL, "r", "b@x.co", {"first_name": name}).subject
@@ -104,7 +112,7 @@ def test_another_plain_text_is_another_content_and_another_request() -> None:
 def test_a_plain_text_is_made_of_html_when_none_is_given() -> None:
     assert contents._plain_body("email", "<p>Hi</p>", None) == "Hi"
     assert contents._plain_body("email", "<p>Hi</p>", "Hello") == "Hello"
-    assert contents._plain_body("email", "<img src=a>", None) is None
+    assert contents._plain_body("email", "<img src=a>", None) == ""
     assert contents._plain_body("sms", "<p>Hi</p>", None) is None
 
 
@@ -115,3 +123,36 @@ def test_a_plain_text_is_made_of_html_when_none_is_given() -> None:
 def test_a_plain_text_that_cannot_be_sent_is_refused(channel: str, body: str, text: str, why: str) -> None:
     with pytest.raises(RefusedError, match=why):
         contents._plain_body(channel, body, text)
+
+
+HIDDEN = {
+    "comment": "<!-- {{unsubscribe_url}} --><p>Hi",
+    "style": "<style>{{unsubscribe_url}}</style><p>Hi",
+    "script": "<script>x<a href='{{unsubscribe_url}}'>u</a></script>Hi",
+    "template": "<template><a href='{{unsubscribe_url}}'>u</a></template>Hi",
+    "hidden element": "<div style='display : none'><p>a</p><a href='{{unsubscribe_url}}'>u</a></div>Hi",
+    "hidden attribute": "<p hidden><a href='{{unsubscribe_url|x}}'>u</a></p>Hi",
+    "link without words": "<p>Hi <a href='{{unsubscribe_url}}'> </a>",
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+@pytest.mark.parametrize("text", [None, "{{unsubscribe_url}}"], ids=["derived", "given"])
+def test_a_link_that_nobody_sees_is_refused_whatever_the_plain_text_says(case: str, text: str | None) -> None:
+    with pytest.raises(RefusedError, match="nobody would see"):
+        contents._plain_body("email", HIDDEN[case], text)
+
+
+@pytest.mark.parametrize(
+    "body", ["<p>Hi <a href='{{unsubscribe_url}}'>off</a>", "<a href={{unsubscribe_url}}><img src=a>"]
+)
+def test_a_link_that_is_seen_is_in_the_plain_text(body: str) -> None:
+    assert "{{unsubscribe_url}}" in contents._plain_body("email", body, None)
+
+
+def test_a_body_of_more_than_a_mebibyte_is_refused() -> None:
+    contents._expect_usable("email", "Hi", "x" * (1 << 20))
+    with pytest.raises(RefusedError, match="the body has 1048577 bytes: write at most 1048576"):
+        contents._expect_usable("email", "Hi", "ä" * (1 << 19) + "x")
+    with pytest.raises(RefusedError, match="the plain text has"):
+        contents._plain_body("email", "<p>", "x" * (1 << 21))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from functools import cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from kernel.delivery import holding
 from kernel.delivery.pace import Rules, finish
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -76,3 +82,67 @@ def test_nobody_is_done_at_once() -> None:
 def test_quiet_hours_begin_within_an_hour_too() -> None:
     lunch = Rules(quiet_from=time(12, 30), quiet_until=time(13, 15))
     assert after(3600, lunch) == timedelta(hours=1, minutes=45)
+
+
+# The nights in which clocks are changed ------------------------------------------------------------------------------
+
+HALF = timedelta(minutes=30)
+
+
+@cache
+def transitions() -> list[tuple[str, datetime]]:
+    """Of all zones in 2026 and 2027: the instant from which another offset holds."""
+    found = []
+    for name in sorted(available_timezones()):
+        zone = ZoneInfo(name)
+        days = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(731)]
+        for low, high in pairwise(days):
+            if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
+                continue
+            before = low.astimezone(zone).utcoffset()
+            while high - low > timedelta(minutes=1):
+                middle = low + (high - low) / 2
+                low, high = (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+            found.append((name, high.replace(second=0, microsecond=0)))
+    return found
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_quiet_hours_end_later_and_the_computation_ends_whatever_clocks_do(data: st.DataObject) -> None:
+    name, changes = data.draw(st.sampled_from(transitions()))
+    zone, minutes = ZoneInfo(name), st.integers(-150, 150)
+    wall = changes.replace(tzinfo=None) + changes.astimezone(zone).utcoffset()
+    until = (wall + timedelta(minutes=data.draw(minutes))).time()
+    since = (wall + timedelta(minutes=data.draw(st.sampled_from([-600, -240, -90, -30, 30, 600])))).time()
+    rules = Rules(quiet_from=since, quiet_until=until, time_zone=name)
+    now = changes + timedelta(minutes=data.draw(minutes))
+    ends = holding.quiet_until(rules, now)
+    if ends is not None:
+        assert ends > now
+        assert ends.tzinfo is now.tzinfo
+    is_walls = holding.quiet_until(rules, now) is not None
+    local = now.astimezone(zone).time()
+    if since != until and (since <= local < until if since < until else local >= since or local < until):
+        assert is_walls  # never less quiet than the clock on the wall says
+    for messages, capped, per_second in (
+        (1000, rules.__class__(10, None, since, until, name), 1.0),
+        (5000, rules, 0.1),
+    ):
+        through = finish(messages, now - 12 * HALF, capped, per_second=per_second)
+        assert through is None or through > now - 12 * HALF
+
+
+def test_in_the_hour_that_comes_twice_the_later_one_ends_the_quiet_hours() -> None:
+    rules = Rules(quiet_from=time(22), quiet_until=time(2, 30), time_zone="Europe/Berlin")
+    end = datetime(2027, 10, 31, 1, 30, tzinfo=UTC)
+    for minutes in (95, 60, 45, 20, 1):
+        assert holding.quiet_until(rules, end - timedelta(minutes=minutes)) == end
+    assert holding.quiet_until(rules, end) is None
+
+
+def test_quiet_hours_that_end_in_an_hour_that_is_left_out_end_after_it() -> None:
+    rules = Rules(quiet_from=time(22), quiet_until=time(2, 30), time_zone="Europe/Berlin")
+    assert holding.quiet_until(rules, datetime(2027, 3, 28, 0, 50, tzinfo=UTC)) == datetime(
+        2027, 3, 28, 1, 30, tzinfo=UTC
+    )

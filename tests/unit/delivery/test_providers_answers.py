@@ -9,7 +9,7 @@ import pytest
 
 from kernel.delivery.providers import http
 from kernel.delivery.providers.base import Message
-from kernel.delivery.providers.content import header_key, is_html
+from kernel.delivery.providers.content import begins_with_tag, header_key
 from kernel.delivery.providers.resend import _email, by_place
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -141,19 +141,22 @@ def test_a_key_that_no_header_takes_goes_as_its_digest():
     ("body", "told"), [("<p>Hi", True), (" \n<!doctype html>", True), ("Hi <b>", False), ("<3", False)]
 )
 def test_a_body_that_begins_with_a_tag_is_html(body: str, told: bool):
-    assert is_html(body) is told
+    assert begins_with_tag(body) is told
 
 
 @pytest.mark.parametrize(
     ("body", "plain_body", "told"),
     [
         ("Hi", None, {"text": "Hi"}),
-        ("<p>Hi", None, {"html": "<p>Hi"}),
+        ("<b>Ann</b>, hi", None, {"text": "<b>Ann</b>, hi"}),
+        ("<p>Hi", "", {"html": "<p>Hi"}),
         ("<p>Hi", "Hi", {"html": "<p>Hi", "text": "Hi"}),
     ],
 )
 def test_resend_is_given_html_and_plain_text_where_there_are_both(
     body: str, plain_body: str | None, told: dict[str, str]
 ):
-    email = _email(Message("r", "email", "a@x.co", "b@x.co", "Hi", body, plain_body=plain_body))
+    email = _email(
+        Message("r", "email", "a@x.co", "b@x.co", "Hi", body, {}, plain_body, plain_body is not None)
+    )
     assert {name: email[name] for name in ("html", "text") if name in email} == told
