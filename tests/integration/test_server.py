@@ -234,15 +234,17 @@ def test_a_path_that_cannot_be_an_address_gets_a_short_private_socket_folder(tmp
 
 
 def test_a_socket_folder_somebody_else_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    data_dir = tmp_path / ("far/" * 30) / "pg"
-    server.start(data_dir)
-    server.stop(data_dir)
-    (socket_dir,) = tmp_path.glob("revenue-os-*")
-    socket_dir.rmdir()
-    socket_dir.symlink_to(tmp_path)
-    with pytest.raises(server.ServerError, match="not a private folder"):
+    # Short, as the path of a socket has to be, wherever the folders of tests are.
+    with tempfile.TemporaryDirectory(prefix="s-") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        data_dir = tmp_path / ("far/" * 30) / "pg"
         server.start(data_dir)
+        server.stop(data_dir)
+        (socket_dir,) = Path(short).glob("revenue-os-*")
+        socket_dir.rmdir()
+        socket_dir.symlink_to(tmp_path)
+        with pytest.raises(server.ServerError, match="not a private folder"):
+            server.start(data_dir)
 
 
 def test_data_of_another_major_version_is_refused_and_left_alone(tmp_path: Path):
