@@ -236,6 +236,7 @@ def test_a_path_that_cannot_be_an_address_gets_a_short_private_socket_folder(tmp
 def test_a_socket_folder_somebody_else_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Short, as the path of a socket has to be, wherever the folders of tests are.
     with tempfile.TemporaryDirectory(prefix="s-") as short:
+        Path(short).chmod(0o755)
         monkeypatch.setattr(tempfile, "tempdir", short)
         data_dir = tmp_path / ("far/" * 30) / "pg"
         server.start(data_dir)
