@@ -1,7 +1,7 @@
 """Two campaigns of the demonstration, really sent: one by mail, one over HTTP to a provider that fails on order.
 
 Workers are processes of the command that sends in production; the first one is killed on the way. What is launched
-stands in `day_mailing`, the other end in `day_servers`, and what is compared in `day_funnel`.
+stands in `day_mailing`, the other end in `day_servers`, and what is compared in `kernel.delivery.funnel`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 
 from dagster_project.cli import day_funnel, day_mailing, ui
 from dagster_project.cli.day_mailing import RECIPIENTS, Mailing
@@ -24,14 +24,20 @@ from dagster_project.cli.day_servers import serving
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from kernel.delivery.funnel import Funnel
+
+_Found = TypeVar("_Found")
+
 _BY_MAIL, _BY_HTTP = "acme-healthy", "borealis-underperforming"
 _LEASE_SECONDS = 6  # of five minutes: nobody watches a demonstration for so long
 _KILLED_AFTER = RECIPIENTS * 2 // 3  # messages, of two campaigns
 _PATIENCE_SECONDS = 300
 
 
-def live(engine: sa.Engine, home: Path) -> list[day_funnel.Funnel]:
+def live(engine: sa.Engine, home: Path) -> list[Funnel]:
     """Sends both campaigns once and compares; a second call changes nothing. Fails when something does not add up."""
+    from kernel.delivery import funnel
+
     by_mail = day_mailing.prepared(engine, _BY_MAIL, "smtp", home)
     by_http = day_mailing.prepared(engine, _BY_HTTP, "simulator", home)
     if by_mail.is_over and by_http.is_over:
@@ -70,7 +76,7 @@ def live(engine: sa.Engine, home: Path) -> list[day_funnel.Funnel]:
             f"{heard.callbacks} came late, {heard.callbacks - heard.events} of them for the second time",
         )
     funnels = [_funnel(engine, each) for each in launched]
-    if wrong := [told for each in funnels for told in day_funnel.mismatches(each)]:
+    if wrong := [told for each in funnels for told in funnel.mismatches(each)]:
         day_funnel.tell(funnels)
         ui.fail(f"what was sent does not add up: {'; '.join(wrong)}")
     # Their servers are gone: nothing is sent to where they were.
@@ -109,10 +115,11 @@ def _until(holds: Callable[[], bool], worker: subprocess.Popen[bytes] | None = N
 
 def _is_sent(engine: sa.Engine, mailings: Sequence[Mailing]) -> bool:
     """Whether every person has an outcome, or a case."""
+    from kernel.delivery import funnel
     from models.delivery import FINAL_RUN_STATUSES
 
     ended = {*FINAL_RUN_STATUSES, "needs_reconciliation"}
-    return all(_counted(engine, each, "campaign_runs", "status").keys() <= ended for each in mailings)
+    return all(_read(engine, each, funnel.standing) in ended for each in mailings)
 
 
 def _is_caught(engine: sa.Engine, mailings: Sequence[Mailing], worker: subprocess.Popen[bytes]) -> bool:
@@ -125,29 +132,24 @@ def _is_caught(engine: sa.Engine, mailings: Sequence[Mailing], worker: subproces
 
 
 def _in_call(engine: sa.Engine, mailings: Sequence[Mailing]) -> int:
-    return sum(_counted(engine, each, "attempts", "state")["dispatching"] for each in mailings)
+    from kernel.delivery import funnel
+
+    return sum(_read(engine, each, funnel.in_call) for each in mailings)
 
 
-def _counted(engine: sa.Engine, mailing: Mailing, table: str, column: str) -> Counter[str]:
-    """Rows of the mailing's run by a column of theirs."""
-    import sqlalchemy as sa
-
-    from kernel import tenancy
-    from models import delivery
-
-    rows = getattr(delivery, table).c
-    is_mine = rows["id" if table == "campaign_runs" else "run_id"] == mailing.run_id
-    query = sa.select(rows[column], sa.func.count()).where(rows.tenant_id == mailing.tenant_id, is_mine)
-    with engine.begin() as connection:
-        tenancy.service(connection, mailing.tenant_id)
-        return Counter(dict(connection.execute(query.group_by(rows[column])).all()))
-
-
-def _funnel(engine: sa.Engine, mailing: Mailing) -> day_funnel.Funnel:
-    from kernel import tenancy
+def _funnel(engine: sa.Engine, mailing: Mailing) -> Funnel:
+    from kernel.delivery import funnel
     from kernel.delivery.providers import effects
 
+    taken = effects.read(mailing.folder)
+    return _read(engine, mailing, lambda *which: funnel.read(*which, mailing.slug, taken))
+
+
+def _read(
+    engine: sa.Engine, mailing: Mailing, asked: Callable[[sa.Connection, UUID, UUID], _Found]
+) -> _Found:
+    from kernel import tenancy
+
     with engine.begin() as connection:
         tenancy.service(connection, mailing.tenant_id)
-        taken = effects.read(mailing.folder)
-        return day_funnel.read(connection, mailing.tenant_id, mailing.slug, mailing.run_id, taken)
+        return asked(connection, mailing.tenant_id, mailing.run_id)

@@ -26,9 +26,6 @@ three things we learned with teams like {{company|yours}} this month.
 
 No more of these: {{unsubscribe_url}}
 """
-_ADDRESSED = RECIPIENTS + 25  # so that some have not agreed, or left
-_SOURCE = "form of the sample company"
-_NO_ADDRESS = "kim.patel@mail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +48,19 @@ class Mailing:
 
 def prepared(engine: sa.Engine, slug: str, provider: str, home: Path) -> Mailing:
     """The mailing as it stands, with an account that is not connected when there was none."""
-    import sqlalchemy as sa
-
     from kernel import tenancy
-    from kernel.delivery import setup
-    from models.delivery import campaign_runs, provider_accounts
+    from kernel.delivery import setup, views
 
     with engine.begin() as connection:
         tenancy.service(connection)
         of = tenancy.find(connection, slug).id
         tenancy.service(connection, of)
-        known = sa.select(provider_accounts.c.id, provider_accounts.c.is_connected).where(
-            provider_accounts.c.tenant_id == of, provider_accounts.c.name == ACCOUNT
-        )
-        account = connection.execute(known).one_or_none()
-        if account is None:
+        if not (mine := [each for each in views.accounts(connection, of) if each.name == ACCOUNT]):
             setup.account(connection, of, ACCOUNT, channel=CHANNEL, provider=provider)
-            account = connection.execute(known).one()
-        run = sa.select(campaign_runs.c.id).where(
-            campaign_runs.c.tenant_id == of, campaign_runs.c.request_id == _REQUEST
-        )
-        run_id = connection.execute(run).scalar_one_or_none()
+            mine = [each for each in views.accounts(connection, of) if each.name == ACCOUNT]
+        account = mine[0]
+        runs = [run.id for run in views.runs(connection, of) if run.request_id == _REQUEST]
+    run_id = runs[0] if runs else None
     folder = home / "demo-servers" / str(account.id)
     return Mailing(of, slug, provider, account.id, account.is_connected, run_id, folder)
 
@@ -94,13 +83,14 @@ def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> 
     """Connects the account; writes, approves and launches in one transaction what was not launched before."""
     from kernel.actions import acknowledge
     from kernel.delivery import contents, launch, views
+    from samples import mailing as samples
 
     set_account(engine, mailing, config, is_connected=True)
     if mailing.run_id:
         return mailing
     now, of = datetime.now(UTC), mailing.tenant_id
     with engine.begin() as connection:
-        campaign_id = _campaign(connection, of, now)
+        campaign_id = samples.campaign(connection, of, CHANNEL, RECIPIENTS, now)
         author, approver = (
             str(acknowledge.find_member(connection, of, name).user_id) for name in (_AUTHOR, _APPROVER)
         )
@@ -116,61 +106,3 @@ def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> 
     ui.step("Launch", f"{done.intended} people of {mailing.slug} by {mailing.provider}, in {done.jobs} jobs;"
             f" {done.suppressed} are suppressed")  # fmt: skip
     return replace(mailing, run_id=done.run_id)
-
-
-def _campaign(connection: sa.Connection, tenant_id: UUID, now: datetime) -> UUID:
-    """A campaign for a part of the contacts, with who of them agreed and who left."""
-    import sqlalchemy as sa
-
-    from kernel.delivery import setup
-    from models.spine import spine_campaigns
-    from samples import mailing
-
-    wanted = _segment(connection, tenant_id)
-    _meet(connection, tenant_id, wanted)
-    made = spine_campaigns.insert().values(tenant_id=tenant_id, name="What we learned", target_segment=wanted)
-    campaign_id = connection.execute(made.returning(spine_campaigns.c.id)).scalar_one()
-    setup.policy(connection, tenant_id, CHANNEL, hourly_cap=None, daily_cap=None, needs_consent=True)
-    place = setup.workspace(connection, tenant_id)
-    reach = sa.func.delivery.audience(tenant_id, campaign_id, place, CHANNEL, now).table_valued(
-        "address", "is_intended"
-    )
-    query = sa.select(reach.c.address).where(reach.c.is_intended).order_by(reach.c.address)
-    who = mailing.consents(connection.execute(query).scalars().all(), RECIPIENTS)
-    setup.consent(connection, tenant_id, who.agreed, channel=CHANNEL, basis="consent", source=_SOURCE, at=now)
-    setup.suppress(connection, tenant_id, who.left, reason="opt_out", source=_SOURCE)
-    return campaign_id
-
-
-def _segment(connection: sa.Connection, tenant_id: UUID) -> dict[str, list[str]]:
-    import sqlalchemy as sa
-
-    from models.spine import spine_contacts as contacts
-    from samples import mailing
-
-    keys = (contacts.c.lifecycle_stage, contacts.c.persona_tag)
-    people = sa.select(*keys, sa.func.count(sa.distinct(sa.func.lower(contacts.c.email)))).where(
-        contacts.c.tenant_id == tenant_id,
-        contacts.c.merged_into_id.is_(None),
-        contacts.c.persona_tag.is_not(None),
-    )
-    counted = {(stage, tag): count for stage, tag, count in connection.execute(people.group_by(*keys))}
-    stages, personas = mailing.part(counted, _ADDRESSED)
-    return {"lifecycle_stage": stages, "persona_tag": personas}
-
-
-def _meet(connection: sa.Connection, tenant_id: UUID, segment: Mapping[str, list[str]]) -> None:
-    """Two more contacts: one whose address is none, and one with the address of somebody who is there."""
-    import sqlalchemy as sa
-
-    from models.spine import spine_contacts as contacts
-
-    known = sa.select(contacts.c.lifecycle_stage, contacts.c.persona_tag, contacts.c.email).where(
-        contacts.c.tenant_id == tenant_id, contacts.c.merged_into_id.is_(None), contacts.c.email.is_not(None),
-        *(contacts.c[name].in_(words) for name, words in segment.items()),
-    )  # fmt: skip
-    somebody = connection.execute(known.order_by(contacts.c.email).limit(1)).one()._asdict()
-    rows = [
-        {"tenant_id": tenant_id, **somebody, "email": email} for email in (_NO_ADDRESS, somebody["email"])
-    ]
-    connection.execute(contacts.insert(), rows)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dagster_project.cli import day_delivery, day_funnel, day_mailing
+from dagster_project.cli import day_delivery, day_mailing
 from kernel import tenancy
 from kernel.actions import acknowledge
-from kernel.delivery import invariants
+from kernel.delivery import funnel, invariants
 from kernel.delivery.providers import effects
 from models.errors import RevenueOsError
 from models.spine import spine_contacts
@@ -27,7 +27,7 @@ TENANTS = ("acme-healthy", "borealis-underperforming")
 class Lived:
     engine: sa.Engine
     home: Path
-    funnels: list[day_funnel.Funnel]
+    funnels: list[funnel.Funnel]
     recipients: int
 
     def rows(self, query: str) -> list[Any]:
@@ -64,7 +64,6 @@ def lived(
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(day_mailing, "RECIPIENTS", request.param)
-        patch.setattr(day_mailing, "_ADDRESSED", request.param * 21 // 20)
         patch.setattr(day_delivery, "_KILLED_AFTER", request.param * 2 // 3)
         for slug in TENANTS:
             contacts(engine, slug, request.param * 2)
@@ -73,12 +72,12 @@ def lived(
 
 
 def test_everybody_who_agreed_and_stayed_is_accounted_for_once(lived: Lived):
-    for funnel in lived.funnels:
-        counts, intended = funnel.counts, funnel.drawer.run.intended
+    for each in lived.funnels:
+        counts, intended = each.counts, each.drawer.run.intended
         assert counts.open == 0
         assert counts.accepted + counts.rejected + counts.unknown == lived.recipients
         assert counts.intended == intended
-        assert {each.reason for each in funnel.drawer.exclusions} >= {
+        assert {one.reason for one in each.drawer.exclusions} >= {
             "opt_out",
             "no_consent",
             "invalid_address",
@@ -115,7 +114,7 @@ def test_what_stays_unknown_has_an_open_case(lived: Lived):
     assert unknown == lived.rows(
         "select item_id from delivery.reconciliation_cases where resolution is null order by 1"
     )
-    assert len(unknown) == sum(len(funnel.cases) for funnel in lived.funnels)
+    assert len(unknown) == sum(len(each.cases) for each in lived.funnels)
 
 
 def test_no_rule_of_deliveries_is_broken(lived: Lived):
@@ -137,7 +136,7 @@ def test_nothing_is_left_that_could_be_sent_to_servers_that_are_gone(lived: Live
 
 
 def test_what_does_not_add_up_ends_the_demonstration(lived: Lived, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(day_funnel, "mismatches", lambda funnel: [f"{funnel.tenant}: one too many"])
+    monkeypatch.setattr(funnel, "mismatches", lambda each: [f"{each.tenant}: one too many"])
     with lived.engine.begin() as connection:
         tenancy.service(connection)
         connection.execute(sa.text("update delivery.provider_accounts set is_connected = true"))

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from dagster_project.cli import day_funnel
+from kernel.delivery import funnel
 from kernel.delivery.providers.effects import Effect
 from kernel.delivery.rollup import Counts
 from kernel.delivery.views import Exclusion
@@ -42,21 +43,21 @@ def drawer(counts: Counts = CLEAN, intended: int = 5) -> Any:
 TAKEN = [effect("ann"), effect("bob"), effect("cleo")]
 
 
-def compared(effects: list[Effect] = TAKEN, **given: Any) -> day_funnel.Funnel:
-    return day_funnel.compared("acme", drawer(**given), ATTEMPTS, effects)
+def compared(effects: list[Effect] = TAKEN, **given: Any) -> funnel.Funnel:
+    return funnel.compared("acme", drawer(**given), ATTEMPTS, effects)
 
 
 def test_a_campaign_that_adds_up_has_no_mismatch():
-    funnel = compared()
-    assert day_funnel.mismatches(funnel) == []
-    assert dict(funnel.taken) == {"accepted": 2, "unknown": 1}
-    assert (funnel.strangers, funnel.twice, funnel.missing, len(funnel.held)) == (0, 0, 0, 1)
+    seen = compared()
+    assert funnel.mismatches(seen) == []
+    assert dict(seen.taken) == {"accepted": 2, "unknown": 1}
+    assert (seen.strangers, seen.twice, seen.missing, len(seen.held)) == (0, 0, 0, 1)
 
 
 def test_an_unknown_message_that_the_server_never_took_is_no_mismatch():
-    funnel = compared(TAKEN[:2])
-    assert day_funnel.mismatches(funnel) == []
-    assert not funnel.held
+    seen = compared(TAKEN[:2])
+    assert funnel.mismatches(seen) == []
+    assert not seen.held
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_an_unknown_message_that_the_server_never_took_is_no_mismatch():
     ],
 )
 def test_what_the_server_took_beside_what_counts_is_told(effects: list[Effect], told: str):
-    assert day_funnel.mismatches(compared(effects)) == [told]
+    assert funnel.mismatches(compared(effects)) == [told]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_what_the_server_took_beside_what_counts_is_told(effects: list[Effect], 
     ],
 )
 def test_counts_that_do_not_hold_are_told(counts: Counts, told: str):
-    assert day_funnel.mismatches(compared(counts=counts)) == [told]
+    assert funnel.mismatches(compared(counts=counts)) == [told]
 
 
 def test_the_lines_of_a_funnel_add_up_to_what_was_intended(capsys: pytest.CaptureFixture[str]):

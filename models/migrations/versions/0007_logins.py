@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from models import rls
+from models.migrations.rewriting import rewrite
 
 revision = "0007"
 down_revision = "0006"
@@ -127,12 +128,6 @@ def _ask_the_login() -> None:
         key = "id" if (found.schemaname, found.tablename) == ("spine", "tenants") else "tenant_id"
         op.execute(f"alter policy {found.place} using ({key} = {rls.OF_SESSION})")
     for name, second in (("acknowledge", "hash"), ("reject", "why")):
-        asked = sa.text("select pg_get_functiondef(cast(:name as regprocedure))")
-        source = bind.execute(asked, {"name": f"spine.{name}_action(uuid, text, timestamptz)"}).scalar_one()
         replaced = _REPLACED | (_NO_HASH_TOLD if name == "acknowledge" else {})
-        for before, now in replaced.items():
-            if before not in source:
-                raise RuntimeError(f"spine.{name}_action does not say {before}: it is not what 0005 made")
-            source = source.replace(before, now)
-        bind.exec_driver_sql(source.replace("%", "%%"))
+        rewrite(f"spine.{name}_action(uuid, text, timestamptz)", replaced)
         op.execute(_MEMBER.format(name=name, second=second))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from models import rls
+from models.migrations.rewriting import rewrite
 
 revision = "0011"
 down_revision = "0010"
@@ -81,7 +82,7 @@ def upgrade() -> None:
     op.execute(_LETTERS)
     op.execute(_ADDRESS)
     for name, replaced in _REPLACED.items():
-        _rewrite(name, replaced)
+        rewrite(name, replaced)
     op.execute("revoke execute on all functions in schema delivery from public")
     op.execute(f"grant execute on all functions in schema delivery to {rls.SERVICE}")
 
@@ -99,14 +100,3 @@ def _add_columns() -> None:
         schema="delivery",
     )
     op.add_column("contents", sa.Column("plain_body", sa.Text()), schema="delivery")
-
-
-def _rewrite(name: str, replaced: dict[str, str]) -> None:
-    bind = op.get_bind()
-    asked = sa.text("select pg_get_functiondef(cast(:name as regprocedure))")
-    source = bind.execute(asked, {"name": name}).scalar_one()
-    for before, now in replaced.items():
-        if before not in source:
-            raise RuntimeError(f"{name} does not say {before}: it is not what 0008 made")
-        source = source.replace(before, now)
-    bind.exec_driver_sql(source.replace("%", "%%"))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from models import rls
+from models.migrations.rewriting import rewrite
 
 revision = "0013"
 down_revision = "0012"
@@ -74,17 +75,6 @@ def upgrade() -> None:
     op.execute(_CONTENT_HASH)
     op.execute(_CONTACTS)
     for name, replaced in _REPLACED.items():
-        _rewrite(name, replaced)
+        rewrite(name, replaced)
     op.execute("revoke execute on all functions in schema delivery from public")
     op.execute(f"grant execute on all functions in schema delivery to {rls.SERVICE}")
-
-
-def _rewrite(name: str, replaced: dict[str, str]) -> None:
-    bind = op.get_bind()
-    asked = sa.text("select pg_get_functiondef(cast(:name as regprocedure))")
-    source = bind.execute(asked, {"name": name}).scalar_one()
-    for before, now in replaced.items():
-        if before not in source:
-            raise RuntimeError(f"{name} does not say {before}: it is not what earlier migrations made")
-        source = source.replace(before, now)
-    bind.exec_driver_sql(source.replace("%", "%%"))

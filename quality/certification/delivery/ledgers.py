@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.errors import RefusedError
 from models.delivery import ACCEPTED_STATUSES
+from models.statements import statements
 
 CHECK = "whole.ledgers"
 _LARGEST = 1 << 26  # bytes of one ledger
@@ -29,37 +30,15 @@ _MOST_ROWS = 1 << 20
 _RECORDED = "memory"
 # Of these nobody says whether there was an effect.
 _UNCERTAIN = ("dispatching", "unknown", "abandoned")
-_ITEMS = """
-select tenants.slug as tenant, items.root_run_id as root_run, items.run_id as run, items.id, runs.account_id as account, items.provider,
-    items.step, items.address, items.idempotency_key as key, items.status, items.skip_reason,
-    coalesce((
-        select jsonb_agg(jsonb_build_object(
-            'id', id, 'n', n, 'state', state, 'key', provider_key, 'replays', replays, 'message', provider_message_id, 'error', error_code
-        ) order by n)
-        from delivery.attempts where attempts.tenant_id = items.tenant_id and attempts.item_id = items.id
-    ), '[]') as attempts,
-    coalesce((
-        select jsonb_agg(jsonb_build_object('reason', reason, 'resolution', resolution) order by opened_at)
-        from delivery.reconciliation_cases as cases where cases.tenant_id = items.tenant_id and cases.item_id = items.id
-    ), '[]') as cases
-from delivery.channel_outbox as items
-inner join spine.tenants on tenants.id = items.tenant_id
-inner join delivery.campaign_runs as runs on runs.tenant_id = items.tenant_id and runs.id = items.root_run_id
-order by 1, runs.created_at, items.root_run_id, items.ordinal
-"""
-_EVENTS = """
-select account_id as account, provider_event_id as event, kind, provider_message_id as message, attempt_id as attempt,
-    body_sha256, received_at
-from delivery.provider_events order by received_at, id
-"""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def of(connection: sa.Connection, effects: Rows) -> dict[str, Rows]:
     """items, effects and events of a database; `effects` are what the provider kept, each with an address."""
+    kept = statements("delivery_certify")
     tenancy.service(connection)
-    items = [dict(row._mapping) for row in connection.execute(sa.text(_ITEMS))]
-    events = [dict(row._mapping) for row in connection.execute(sa.text(_EVENTS))]
+    items = [dict(row._mapping) for row in connection.execute(kept["items"])]
+    events = [dict(row._mapping) for row in connection.execute(kept["events"])]
     return {"items": _hidden(items), "effects": _hidden(effects), "events": _plain(events)}
 
 

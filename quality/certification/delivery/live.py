@@ -6,27 +6,20 @@ Which account, which person and where callbacks arrive stands in a file that who
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kernel import tenancy
-from kernel.delivery import reconcile, send
+from kernel.delivery import send
+from kernel.delivery.listening import listening
 from kernel.delivery.providers import registry
-from kernel.delivery.providers.base import BadCallback, Provider
+from kernel.delivery.providers.base import Provider
 from kernel.errors import RefusedError
 from models.delivery import ACCEPTED_STATUSES, OPEN_ITEM_STATUSES
-from quality.certification.delivery.world import Launched, World
+from quality.certification.delivery.world import World
 from quality.certification.prct.checks import Checks
 
 Channel = Literal["email", "voice"]
@@ -34,11 +27,6 @@ Channel = Literal["email", "voice"]
 _UNREAL = ("simulator", "memory", "file")
 _PROVES = ("delivered", "opened", "clicked", "answered", "voicemail")
 _REFUTES = ("bounced", "complained", "no_answer")
-_LARGEST_CALLBACK = 1 << 20
-_OUTCOME = """
-select items.status, items.error, items.provider_message_id from delivery.channel_outbox as items
-"""
-_EVENTS = "select kind from delivery.provider_events where attempt_id is not null order by received_at, id"
 
 
 class Account(BaseModel):
@@ -111,11 +99,14 @@ def _sent(world: World, account: Account, provider: Provider) -> str:
     begun, measured = time.monotonic(), world.measured.setdefault("live", {})
     launched = world.launch_live(account)
     worker = send.Worker(world.engine, "live", lambda _: provider, parallel=1)
-    with _listening(account.port, _taken(world, launched, provider)) as listening:
+    callbacks = listening(
+        world.engine, launched.tenant_id, launched.account_id, lambda _: provider, account.port
+    )
+    with callbacks as (_, heard):
         while True:
             send.work(worker)
-            item = world.asked(launched, _OUTCOME)[0]
-            kinds = [event.kind for event in world.asked(launched, _EVENTS)]
+            item = world.asked(launched, "outcomes")[0]
+            kinds = [event.kind for event in world.asked(launched, "proofs")]
             is_over = time.monotonic() > begun + account.wait_seconds
             is_settled = bool({*kinds} & {*_PROVES, *_REFUTES})
             is_refused = item.status not in (*ACCEPTED_STATUSES, *OPEN_ITEM_STATUSES, "unknown")
@@ -124,7 +115,7 @@ def _sent(world: World, account: Account, provider: Provider) -> str:
             time.sleep(0.2)
     measured[account.channel] = {
         "provider": account.provider, "endpoint": account.endpoint, "message": item.provider_message_id,
-        "status": item.status, "events": kinds, "callbacks_refused": listening.refused,
+        "status": item.status, "events": kinds, "callbacks_refused": heard.refused,
         "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
     if item.status in ACCEPTED_STATUSES and {*kinds} & {*_PROVES} and not {*kinds} & {*_REFUTES}:
@@ -132,64 +123,3 @@ def _sent(world: World, account: Account, provider: Provider) -> str:
     told = f": {item.error}" if item.error else ""
     came = f"the callbacks said {', '.join(kinds)}" if kinds else "no signed callback came"
     return f"FAIL: the message stands as {item.status}{told}, and {came} in {account.wait_seconds:g} s"
-
-
-def _taken(
-    world: World, launched: Launched, provider: Provider
-) -> Callable[[Mapping[str, str], bytes], None]:
-    account = "select * from delivery.provider_accounts where tenant_id = :tenant_id and id = :id"
-
-    def take(headers: Mapping[str, str], body: bytes) -> None:
-        with world.engine.begin() as connection:
-            tenancy.service(connection, launched.tenant_id)
-            given = {"tenant_id": launched.tenant_id, "id": launched.account_id}
-            row = connection.execute(sa.text(account), given).one()
-            reconcile.receive(connection, row, provider, headers, body, at=datetime.now(UTC))
-
-    return take
-
-
-@dataclass(slots=True)
-class _Listening:
-    """How many callbacks were refused, because they were not the provider's."""
-
-    refused: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@contextmanager
-def _listening(port: int, take: Callable[[Mapping[str, str], bytes], None]) -> Iterator[_Listening]:
-    listening = _Listening()
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_POST(self) -> None:
-            size = int(self.headers.get("Content-Length", 0))
-            body = self.rfile.read(min(size, _LARGEST_CALLBACK))
-            try:
-                take({**self.headers, ":path": self.path}, body)
-            except BadCallback:
-                with listening.lock:
-                    listening.refused += 1
-                self.send_response(401)
-            else:
-                self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None: ...
-
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise RefusedError(
-            f"port {port} cannot be listened on ({error.strerror}): name another one"
-        ) from None
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield listening
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

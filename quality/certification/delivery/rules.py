@@ -11,17 +11,13 @@ from kernel import tenancy
 from kernel.delivery import control, invariants, views
 from models import delivery, rls
 from models.base import metadata
+from models.statements import statements
 from quality.certification.delivery import ledgers
 from quality.certification.delivery.world import Launched, World
 from quality.certification.prct.checks import Checks
 
 _SLOWEST = 120  # seconds from due to started, of 99 in 100 jobs
 # Those that nobody has begun are among them, with the time until now.
-_STARTS = """
-select count(*) as jobs, coalesce(max(wait_seconds), 0) as slowest,
-    coalesce(percentile_disc(0.99) within group (order by wait_seconds), 0) as p99
-from delivery.job_waits(clock_timestamp())
-"""
 _CONSTRAINTS = (
     "channel_outbox_idempotency_key", "channel_outbox_status_check", "channel_outbox_skipped_status_check",
     "channel_outbox_skip_reason_check", "job_queue_lease_check",
@@ -45,7 +41,7 @@ def started(world: World, checks: Checks) -> None:
     world.finish()
     with world.engine.begin() as connection:
         tenancy.service(connection)
-        waits = connection.exec_driver_sql(_STARTS).one()
+        waits = connection.execute(statements("delivery_certify")["starts"]).one()
     world.measured["started"] = {"jobs": waits.jobs, "p99": float(waits.p99), "slowest": float(waits.slowest)}
     checks.equal("measured", "there are jobs to measure", True, waits.jobs > 0)
     checks.equal(
@@ -57,10 +53,7 @@ def retried(world: World, checks: Checks) -> None:
     """Q5 and what a drawer shows of it."""
     launched = world.launch("retried", _PEOPLE)
     world.finish()
-    untouched = (
-        "select id, ctid::text, xmin::text from delivery.channel_outbox where not is_retryable order by id"
-    )
-    before, first = world.asked(launched, untouched), world.items(launched)
+    before, first = world.asked(launched, "not_retryable"), world.items(launched)
     checks.equal(
         "first", "refused for now and for good are failed, the others sent",
         {"ann@example.com": "sent", "bob@example.com": "sent", "later-cy@example.com": "failed", "no-di@example.com": "failed"},
@@ -71,7 +64,7 @@ def retried(world: World, checks: Checks) -> None:
     world.finish()
     checks.equal("items", "a retry takes up the one item that may end otherwise", 1, asked[0].items)
     checks.equal("twice", "the same request again is the same retry", [str(asked[0].run_id), True], [str(asked[1].run_id), asked[1].replayed])  # fmt: skip
-    after = set(world.asked(launched, untouched))
+    after = set(world.asked(launched, "not_retryable"))
     checks.equal("untouched", "no other row was written", True, set(before) <= after)
     effects = {"ann@example.com": 1, "bob@example.com": 1, "later-cy@example.com": 1}
     checks.equal("effects", "everybody was reached at most once", effects, dict(world.effects(launched)))
@@ -178,9 +171,7 @@ def _shown(world: World, launched: Launched, retry_id: Any, checks: Checks) -> N
         "counts", "the drawer shows the counts of the database", [row.intended, *(getattr(row, name) for name in counts)],
         [shown.run.intended, *(getattr(shown.run.counts, name) for name in counts)],
     )  # fmt: skip
-    jobs = world.asked(
-        launched, "select status from delivery.job_queue where run_id = :run_id", run_id=launched.run_id
-    )
+    jobs = world.asked(launched, "jobs_of_run", run_id=launched.run_id)
     checks.equal(
         "jobs", "and its jobs", sorted(job.status for job in jobs), sorted(job.status for job in shown.jobs)
     )

@@ -64,7 +64,7 @@ def found(world: World, case: Case) -> dict[str, Any]:
     until(lambda: is_stopped(stale))
     stopped_at = time.monotonic()
     world.finish()
-    done_by = world.asked(launched, "select locked_by from delivery.job_queue")[0].locked_by
+    done_by = world.asked(launched, "workers")[0].locked_by
     time.sleep(max(0.0, stopped_at + _LEASES * LEASE - time.monotonic()))
     os.kill(stale.pid, signal.SIGCONT)
     ended(stale)

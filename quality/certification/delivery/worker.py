@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.delivery import reconcile, send
+from models.statements import statements
 from quality.certification.delivery.provider import Ledger, Recorder
 
 POINTS = (
@@ -26,10 +27,6 @@ POINTS = (
 )  # fmt: skip
 LEASE = 0.9  # seconds; half of it holds four calls
 _LONGEST = 120  # seconds; a process that is not done by then never will be
-_OPEN = """
-select exists (select from delivery.job_queue where status in ('queued', 'locked'))
-    or exists (select from delivery.attempts where state = 'dispatching')
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def run(settings: Settings) -> None:
 def _is_open(engine: sa.Engine) -> bool:
     with engine.begin() as connection:
         tenancy.service(connection)
-        return connection.exec_driver_sql(_OPEN).scalar_one()
+        return connection.execute(statements("delivery_certify")["is_open"]).scalar_one()
 
 
 def _ending(settings: Settings) -> Any:

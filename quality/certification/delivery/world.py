@@ -20,6 +20,7 @@ from kernel.delivery import contents, launch, setup
 from kernel.delivery.providers import registry
 from models.delivery import campaign_runs, channel_outbox, reconciliation_cases
 from models.spine import spine_campaigns, spine_contacts
+from models.statements import statements
 from quality.certification.delivery import worker
 from quality.certification.delivery.provider import Ledger, Mode
 
@@ -154,11 +155,13 @@ class World:
         query = sa.select(campaign_runs).where(campaign_runs.c.id == (run_id or launched.run_id))
         return self._rows(launched, query, campaign_runs)[0]
 
-    def asked(self, launched: Launched, query: str, **given: Any) -> Sequence[sa.Row[Any]]:
-        """Rows of a query about the tenant; the transaction is pinned to it."""
+    def asked(self, launched: Launched, statement: str, **given: Any) -> Sequence[sa.Row[Any]]:
+        """Rows of a named statement about the tenant; the transaction is pinned to it."""
         with self.engine.begin() as connection:
             tenancy.service(connection, launched.tenant_id)
-            return connection.execute(sa.text(query), given).all()
+            return connection.execute(
+                statements("delivery_certify")[statement], {"tenant_id": launched.tenant_id} | given
+            ).all()
 
     def _rows(self, launched: Launched, query: sa.Select[Any], table: sa.Table) -> Sequence[sa.Row[Any]]:
         with self.engine.begin() as connection:
