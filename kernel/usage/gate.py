@@ -6,91 +6,25 @@ together or not at all. Keys stand in `kernel.usage.keys`; who may send, and how
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.usage import meters, outbox, plans
-from kernel.usage.keys import javascript
-from kernel.usage.outbox import Message, Publisher, texts
+from kernel.usage import outbox, plans
+from kernel.usage.events import Event, Outcome
+from kernel.usage.outbox import Publisher, texts
 from kernel.usage.plans import Plan
-from kernel.usage.sites import Site
+from kernel.usage.rulings import Rulings, Slot
+from kernel.usage.writing import Writer
 from models.statements import array, statements
-from models.usage import THRESHOLDS
 
 # A request that came before midnight is captured a moment later.
 _MONTH_GRACE = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event as it came. `payload` is its JSON in UTF-8, `payload_hash` the SHA-256 of a form of it that does not
-    depend on how it was written, `received_at` the server's clock then: its month is the one that pays.
-    """
-
-    site: Site
-    key: str
-    version: int
-    payload: bytes
-    payload_hash: bytes
-    received_at: datetime
-    occurred_at: datetime | None = None
-    category: str = ""
-    action: str = ""
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an event, and what to answer.
-
-    `billing_state` and `billable` are those of its row. `replayed_of` is the state that the row was found in, None for
-    a new one. `reason` is why it was refused or is overage. `is_conflict`: under this key another payload was metered.
-    """
-
-    key: str
-    status: Literal["queued", "degraded", "duplicate", "rejected_quota"]
-    billing_state: str
-    billable: bool
-    quota_remaining: int
-    is_overage: bool = False
-    reason: str | None = None
-    replayed_of: str | None = None
-    is_conflict: bool = False
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A month of a site: what was counted of it before, and what this capture adds."""
-
-    site: str
-    month: str
-    plan: Plan
-    plan_id: str
-    accepted: int
-    told: set[int]
-    added: int = 0
-    overage: int = 0
-    rejected: int = 0
-
-    @property
-    def used(self) -> int:
-        return self.accepted + self.added
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    place: int
-    decision: Literal["overage", "rejected_quota", "taken_back"]
-    reason: str
-    used: int
-    slot: _Slot
 
 
 def capture(
@@ -100,7 +34,7 @@ def capture(
     at: datetime,
     actor: str,
     publisher: Publisher = outbox.write,
-) -> list[Outcome]:
+) -> Sequence[Outcome]:
     """Meters events of one tenant, all in this transaction: one outcome for each, in their order.
 
     The events of a month are decided in the order they come: billable ones that are new are accepted while fewer than
@@ -113,45 +47,38 @@ def capture(
     if any(event.site.tenant_id != tenant_id for event in events):
         raise ValueError("a capture is of one tenant: group the events by tenant")
     tenancy.service(connection, tenant_id)
-    return _Capture(connection, tenant_id, events, at, actor).run(publisher)
+    held = _Held(connection, tenant_id, events, at)
+    rulings = Rulings(events, held.slot_of, held.slots, held.earlier, held.found)
+    writer = Writer(connection, tenant_id, events, rulings, at)
+    writer.rows([place for place in held.order if place not in held.found])
+    writer.decisions(actor)
+    writer.conflicts()
+    writer.counts(held.slots.values())
+    writer.values()
+    writer.hand_on(publisher)
+    return rulings
 
 
-class _Capture:
-    """One call of `capture`. A place is an event's number among those that were given."""
+class _Held:
+    """What a capture holds until its transaction ends, and what it finds. A place is an event's number among its own."""
 
     def __init__(
-        self, connection: sa.Connection, tenant_id: UUID, events: Sequence[Event], at: datetime, actor: str
+        self, connection: sa.Connection, tenant_id: UUID, events: Sequence[Event], at: datetime
     ) -> None:
         self._connection, self._tenant_id = connection, tenant_id
-        self._events, self._at, self._actor = events, at, actor
-        self._months = [_month(event.received_at) for event in events]
+        self._events, self._at = events, at
+        self._months = _months(events)
         self._open: set[str] = set()
         self._plans: dict[UUID, Plan] = {}
-        self._slots: dict[tuple[UUID, str], _Slot] = {}
-        self._outcomes: list[Outcome | None] = [None] * len(events)
-        # Of each event the month it came in, or that of its row when its refusal is taken back.
-        self._slot_of: list[_Slot] = []
-        self._reasons: dict[int, str] = {}
+        # Of months that may be written, by site and month; of each event, the one it came in.
+        self.slots: dict[tuple[UUID, str], Slot] = {}
+        self.slot_of: list[Slot] = []
         # The place of an event that stands before this one with the same key.
-        self._earlier: dict[int, int] = {}
-        self._found: dict[int, sa.Row[Any]] = {}
-        self._taken_back: list[int] = []
-        self._decisions: list[_Decision] = []
-
-    def run(self, publisher: Publisher) -> list[Outcome]:
+        self.earlier: dict[int, int] = {}
         self._hold()
-        order = self._order()
-        self._look_up(order)
-        for place in range(len(self._events)):
-            if place not in self._earlier:
-                self._decide(place)
-        self._write(order)
-        self._publish(publisher)
-        for place, first in self._earlier.items():
-            self._replay(place, self._outcomes[first].billing_state, self._outcomes[first].billable)
-        return self._outcomes
-
-    # What is held until the transaction ends --------------------------------------------------------------------------
+        # The first event of each key, by site and key as the ledger's index orders them.
+        self.order = self._order()
+        self.found = self._look_up()
 
     def _hold(self) -> None:
         months = set(self._months)
@@ -174,8 +101,8 @@ class _Capture:
         self._plans = plans.plans_at(self._connection, self._tenant_id, ids, self._at)
         wanted = {each: (known[each[0]], each[1]) for each in set(came)}
         self._hold_counters(set(wanted.values()))
-        slots = {each: self._slots[key] for each, key in wanted.items()}
-        self._slot_of = [slots[each] for each in came]
+        slots = {each: self.slots[key] for each, key in wanted.items()}
+        self.slot_of = [slots[each] for each in came]
 
     def _hold_months(self, months: set[str]) -> bool:
         """Whether all of them are there; those that take usage are noted."""
@@ -195,221 +122,36 @@ class _Capture:
             held = self._execute("hold_counters", **given).all()
         for row in held:
             plan = self._plans.get(row.site_id, plans.DEFAULT)
-            self._slots[row.site_id, row.year_month] = _Slot(
-                str(row.site_id), row.year_month, plan, str(plan.id or "NULL"), row.accepted, set(row.told)
+            self.slots[row.site_id, row.year_month] = Slot(
+                str(row.site_id), row.year_month, plan, row.accepted, set(row.told)
             )
 
-    # What is there, and what becomes of the rest ----------------------------------------------------------------------
-
     def _order(self) -> list[int]:
-        """The first event of each key, by site and key as the ledger's index orders them."""
         firsts: dict[str, dict[str, int]] = {}
         for place, event in enumerate(self._events):
-            first = firsts.setdefault(self._slot_of[place].site, {}).setdefault(event.key, place)
+            first = firsts.setdefault(self.slot_of[place].site, {}).setdefault(event.key, place)
             if first != place:
-                self._earlier[place] = first
+                self.earlier[place] = first
         return [places[key] for _, places in sorted(firsts.items()) for key in sorted(places)]
 
-    def _look_up(self, order: list[int]) -> None:
+    def _look_up(self) -> dict[int, sa.Row[Any]]:
         events = self._events
         rows = self._execute(
             "look_up",
-            sites=array([self._slot_of[place].site for place in order]),
-            keys=texts([events[place].key for place in order]),
-            places=array(order),
+            sites=array([self.slot_of[place].site for place in self.order]),
+            keys=texts([events[place].key for place in self.order]),
+            places=array(self.order),
         )
-        self._found = {row.place: row for row in rows}
-        refused = [row for row in self._found.values() if row.billing_state == "REJECTED_QUOTA"]
+        found = {row.place: row for row in rows}
+        refused = [row for row in found.values() if row.billing_state == "REJECTED_QUOTA"]
         if months := {row.year_month for row in refused} - set(self._months):
             self._hold_months(months)
         known = {
             (events[row.place].site.id, row.year_month) for row in refused if row.year_month in self._open
         }
-        if missing := known - self._slots.keys():
+        if missing := known - self.slots.keys():
             self._hold_counters(missing)
-
-    def _decide(self, place: int) -> None:
-        event = self._events[place]
-        slot = self._slot_of[place]
-        billable, reason = _billed(slot.plan, event)
-        found = self._found.get(place)
-        if found is not None:
-            slot = self._slots.get((event.site.id, found.year_month), slot)
-            ruling = slot.plan.terms.ruling(slot.used)
-            if (
-                found.billing_state != "REJECTED_QUOTA"
-                or found.year_month not in self._open
-                or not billable
-                or bytes(found.payload_hash) != event.payload_hash
-                or ruling.state == "REJECTED_QUOTA"
-            ):
-                self._replay(place, found.billing_state, found.billable)
-                return
-            self._taken_back.append(place)
-            self._slot_of[place] = slot
-            slot.rejected -= 1
-            decision = "taken_back"
-        elif not billable:
-            self._settle(place, slot, "ACCEPTED", reason, billable=False)
-            return
-        else:
-            ruling = slot.plan.terms.ruling(slot.used)
-            decision = "overage" if ruling.state == "OVERAGE" else "rejected_quota"
-        if found is not None or ruling.reason is not None:
-            why = ruling.reason or "below_monthly_limit"
-            self._decisions.append(_Decision(place, decision, why, slot.used, slot))
-        if ruling.state == "REJECTED_QUOTA":
-            slot.rejected += 1
-            self._settle(place, slot, ruling.state, "rejected_quota", billable=False, why=ruling.reason)
-            return
-        slot.added += 1
-        slot.overage += ruling.state == "OVERAGE"
-        self._settle(place, slot, ruling.state, reason, billable=True, why=ruling.reason)
-
-    def _settle(
-        self, place: int, slot: _Slot, state: str, reason: str, *, billable: bool, why: str | None = None
-    ) -> None:
-        self._reasons[place] = reason
-        found = self._found.get(place)
-        self._outcomes[place] = Outcome(
-            self._events[place].key,
-            "rejected_quota" if state == "REJECTED_QUOTA" else "queued",
-            state,
-            billable,
-            slot.plan.terms.remaining(slot.used),
-            state == "OVERAGE",
-            why,
-            found.billing_state if found is not None else None,
-        )
-
-    def _replay(self, place: int, state: str, billable: bool) -> None:
-        """Answers as the first time: what was refused is refused, and what was taken is not taken again."""
-        event, slot = self._events[place], self._slot_of[place]
-        self._outcomes[place] = Outcome(
-            event.key,
-            "rejected_quota" if state == "REJECTED_QUOTA" else "duplicate",
-            state,
-            billable,
-            slot.plan.terms.remaining(slot.used),
-            state == "OVERAGE",
-            None,
-            state,
-            self._stored_hash(place) != event.payload_hash,
-        )
-
-    def _stored_hash(self, place: int) -> bytes:
-        first = self._earlier.get(place, place)
-        return (
-            bytes(self._found[first].payload_hash)
-            if first in self._found
-            else self._events[first].payload_hash
-        )
-
-    # What is written down ---------------------------------------------------------------------------------------------
-
-    def _write(self, order: list[int]) -> None:
-        self._insert([place for place in order if place not in self._found])
-        if self._taken_back:
-            self._execute("take_back", **self._columns(self._taken_back, "sites keys states reasons plans"))
-        if self._decisions:
-            self._note_decisions()
-        for place in (*self._found, *self._earlier):
-            event = self._events[place]
-            if self._stored_hash(place) != event.payload_hash:
-                self._execute(
-                    "keep_conflict", site_id=event.site.id, key=event.key, payload_hash=event.payload_hash,
-                    payload=event.payload.decode(), at=self._at,
-                )  # fmt: skip
-        self._count([slot for slot in self._slots.values() if slot.added or slot.rejected])
-        queued = [place for place in self._reasons if self._outcomes[place].status == "queued"]
-        meters.write(self._connection, self._tenant_id, [self._events[place] for place in queued])
-
-    def _insert(self, new: list[int]) -> None:
-        if new:
-            names = "sites keys received_at states billable reasons versions categories actions labels occurred_at plans hashes"
-            self._execute("insert", **self._columns(new, names))
-
-    def _columns(self, places: list[int], names: str) -> dict[str, str]:
-        """Arrays of the rows that are written, under the names of the statements' parameters."""
-        events = [self._events[place] for place in places]
-        outcomes = [self._outcomes[place] for place in places]
-        made = {
-            "sites": lambda: array([self._slot_of[place].site for place in places]),
-            "keys": lambda: texts([event.key for event in events]),
-            "received_at": lambda: _instants(event.received_at for event in events),
-            "states": lambda: array(outcome.billing_state for outcome in outcomes),
-            "billable": lambda: array(outcome.billable for outcome in outcomes),
-            "reasons": lambda: array(self._reasons[place] for place in places),
-            "versions": lambda: array(event.version for event in events),
-            "categories": lambda: texts(_plain([event.category for event in events])),
-            "actions": lambda: texts(_plain([event.action for event in events])),
-            "labels": lambda: texts(_plain([event.label for event in events])),
-            "occurred_at": lambda: _instants(event.occurred_at for event in events),
-            "plans": lambda: array([self._slot_of[place].plan_id for place in places]),
-            "hashes": lambda: texts([rf"\x{event.payload_hash.hex()}" for event in events]),
-        }
-        return {name: made[name]() for name in names.split()}
-
-    def _note_decisions(self) -> None:
-        noted = self._decisions
-        self._execute(
-            "decide",
-            sites=array(each.slot.site for each in noted),
-            keys=texts([self._events[each.place].key for each in noted]),
-            months=texts([each.slot.month for each in noted]),
-            decisions=array(each.decision for each in noted),
-            reasons=array(each.reason for each in noted),
-            used=array(each.used for each in noted),
-            limits=array(each.slot.plan.terms.monthly_limit for each in noted),
-            plans=array(each.slot.plan_id for each in noted),
-            actor=self._actor,
-            at=self._at,
-        )
-
-    def _count(self, slots: list[_Slot]) -> None:
-        if not slots:
-            return
-        self._execute(
-            "count",
-            sites=array(slot.site for slot in slots),
-            months=texts([slot.month for slot in slots]),
-            accepted=array(slot.added for slot in slots),
-            overage=array(slot.overage for slot in slots),
-            rejected=array(slot.rejected for slot in slots),
-            at=self._at,
-        )
-        for slot in slots:
-            limit = slot.plan.terms.monthly_limit
-            for threshold in THRESHOLDS:
-                if threshold not in slot.told and slot.used * 100 >= threshold * limit:
-                    self._execute(
-                        "tell", site_id=slot.site, month=slot.month, threshold=threshold, used=slot.used,
-                        limit=limit, at=self._at,
-                    )  # fmt: skip
-
-    def _publish(self, publisher: Publisher) -> None:
-        by_site: dict[UUID, list[int]] = {}
-        for place, outcome in enumerate(self._outcomes):
-            if outcome is not None and outcome.status == "queued":
-                by_site.setdefault(self._events[place].site.id, []).append(place)
-        for site_id, places in by_site.items():
-            keys = [self._events[place].key for place in places]
-            payloads = [self._events[place].payload for place in places]
-            message = Message(self._tenant_id, site_id, keys, payloads, self._at)
-            try:
-                with self._connection.begin_nested():
-                    publisher(self._connection, message)
-            except Exception as error:
-                # Whatever it was that failed: the events are metered, and delivered later.
-                outbox.keep(self._connection, message, error)
-                self._execute("degrade", site_id=site_id, keys=texts(keys))
-                for place in places:
-                    self._degraded(place)
-
-    def _degraded(self, place: int) -> None:
-        outcome = self._outcomes[place]
-        state = "DEGRADED_CAPTURE" if outcome.billing_state == "ACCEPTED" else outcome.billing_state
-        self._outcomes[place] = replace(outcome, status="degraded", billing_state=state)
+        return found
 
     def _execute(self, name: str, **given: Any) -> sa.CursorResult[Any]:
         return self._connection.execute(
@@ -417,35 +159,13 @@ class _Capture:
         )
 
 
-def _billed(plan: Plan, event: Event) -> tuple[bool, str]:
-    """Whether a new event is billable, and the reason of the row."""
-    if plan.terms.billing_rule == "every_event":
-        return True, "default_billable"
-    match event.category, event.action:
-        case "conversion", _:
-            return True, "conversion"
-        case "interaction", "view":
-            return True, "interaction_view"
-        case "interaction", "scroll_depth":
-            return False, "scroll_depth"
-        case "system", _:
-            return False, "system"
-    # So that a new kind of event is never free by accident.
-    return True, "default_billable"
+def _months(events: Sequence[Event]) -> list[str]:
+    """Of each event; known by their instants' place in memory, since many come at one."""
+    instants = [event.received_at for event in events]
+    told = {id(each): _month(each) for each in {id(instant): instant for instant in instants}.values()}
+    return [told[id(instant)] for instant in instants]
 
 
 def _month(instant: datetime) -> str:
     utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
     return f"{utc.year:04}-{utc.month:02}"
-
-
-def _instants(values: Iterable[datetime | None]) -> str:
-    return array("NULL" if value is None else f'"{value.isoformat()}"' for value in values)
-
-
-def _plain(values: list[str]) -> list[str | None]:
-    """Texts as PostgreSQL can hold them; an empty one is null."""
-    together = "".join(values)
-    if not together.isascii() or "\0" in together:
-        values = [javascript.utf8(value).decode().replace("\0", "\ufffd") for value in values]
-    return values if all(values) else [value or None for value in values]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from kernel.usage.events import Event
 from kernel.usage.outbox import texts
 from models.statements import statements
 from models.usage import usage_meters
-
-if TYPE_CHECKING:
-    from kernel.usage.gate import Event
 
 _TEXT = 1_000  # characters that are kept of a value or a dimension
 

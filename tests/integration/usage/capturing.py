@@ -53,7 +53,7 @@ class Shop:
         """In a transaction of its own; a text is the key of an event of the site."""
         made = [event(self.site, each, at=at) if isinstance(each, str) else each for each in events]
         with self.engine.begin() as connection:
-            return gate.capture(connection, made, at=at, **{"actor": "gate"} | given)
+            return list(gate.capture(connection, made, at=at, **{"actor": "gate"} | given))
 
     def pinned(self, query: str, **given: Any) -> Sequence[sa.Row[Any]]:
         with self.engine.begin() as connection:

@@ -1,0 +1,46 @@
+"""An event as it comes to the gate, and what the gate makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from kernel.usage.sites import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as it came. `payload` is its JSON in UTF-8, `payload_hash` the SHA-256 of a form of it that does not
+    depend on how it was written, `received_at` the server's clock then: its month is the one that pays.
+    """
+
+    site: Site
+    key: str
+    version: int
+    payload: bytes
+    payload_hash: bytes
+    received_at: datetime
+    occurred_at: datetime | None = None
+    category: str = ""
+    action: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event, and what to answer.
+
+    `billing_state` and `billable` are those of its row. `replayed_of` is the state that the row was found in, None for
+    a new one. `reason` is why it was refused or is overage. `is_conflict`: under this key another payload was metered.
+    """
+
+    key: str
+    status: Literal["queued", "degraded", "duplicate", "rejected_quota"]
+    billing_state: str
+    billable: bool
+    quota_remaining: int
+    is_overage: bool = False
+    reason: str | None = None
+    replayed_of: str | None = None
+    is_conflict: bool = False
