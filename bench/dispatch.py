@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from bench.decisions import MORNING, populate
-from kernel import tenancy
+from kernel import members, tenancy
 from kernel.actions import acknowledge, dispatch
 from kernel.decisions import cycles
 from kernel.decisions.contract import Trigger
@@ -61,7 +61,7 @@ def _approve(engine: sa.Engine, changes: int) -> None:
         raise RuntimeError(f"{changes} changes were asked for and the cycles proposed {len(rows)}")
     for tenant_id in {row.tenant_id for row in rows}:
         with engine.begin() as connection:
-            acknowledge.add_member(connection, tenant_id, _APPROVER, "bench", "owner")
+            members.add(connection, tenant_id, _APPROVER, "bench", "owner")
     for row in rows:
         if row.execution_status == "awaiting_ack":
             with engine.begin() as connection:

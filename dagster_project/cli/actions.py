@@ -322,12 +322,12 @@ def _asked(connection: Any, tenant: str, user: str, action: str) -> tuple[UUID, 
 
 def _who(connection: Any, tenant_id: UUID, user: str) -> UUID:
     from dagster_project.settings import settings
-    from kernel.actions import acknowledge
+    from kernel import members
 
     asked = user or settings().user
     if not asked:
         ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
-    return acknowledge.find_member(connection, tenant_id, asked).user_id
+    return members.find(connection, tenant_id, asked).user_id
 
 
 def _find(connection: Any, tenant_id: UUID, beginning: str, what: str = "action") -> UUID:

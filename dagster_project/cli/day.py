@@ -85,7 +85,7 @@ def _approve_one(engine: sa.Engine, at: datetime) -> str:
     """The best action that waits at the first company; says which, empty when none waits."""
     import sqlalchemy as sa
 
-    from kernel import tenancy
+    from kernel import members, tenancy
     from kernel.actions import acknowledge
     from models.decisions import optimization_actions as actions
     from models.spine import tenants
@@ -103,7 +103,7 @@ def _approve_one(engine: sa.Engine, at: datetime) -> str:
         ).one_or_none()
         if waiting is None:
             return ""
-        who = acknowledge.find_member(connection, waiting.tenant_id, APPROVER)
+        who = members.find(connection, waiting.tenant_id, APPROVER)
         acknowledge.approve(connection, waiting.tenant_id, who.user_id, waiting.id, waiting.payload_hash, at)
     return f"{waiting.action_id} of {waiting.slug}"
 

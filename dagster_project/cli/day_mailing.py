@@ -81,7 +81,7 @@ def set_account(
 
 def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> Mailing:
     """Connects the account; writes, approves and launches in one transaction what was not launched before."""
-    from kernel.actions import acknowledge
+    from kernel import members
     from kernel.delivery import contents, launch, views
     from samples import mailing as samples
 
@@ -92,7 +92,7 @@ def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> 
     with engine.begin() as connection:
         campaign_id = samples.campaign(connection, of, CHANNEL, RECIPIENTS, now)
         author, approver = (
-            str(acknowledge.find_member(connection, of, name).user_id) for name in (_AUTHOR, _APPROVER)
+            str(members.find(connection, of, name).user_id) for name in (_AUTHOR, _APPROVER)
         )
         text = contents.write(
             connection, of, campaign_id, account=ACCOUNT, subject=_SUBJECT, body=_BODY, author=author

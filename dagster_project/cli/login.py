@@ -24,8 +24,7 @@ def login(
     as_json: ui.Json = False,
 ) -> None:
     """Which logins of the database read the tenant, and as whom they answer."""
-    from kernel import logins, tenancy
-    from kernel.actions import acknowledge
+    from kernel import logins, members, tenancy
 
     if person and not add:
         ui.fail("--person says whom a login answers as: name the login with --add")
@@ -34,7 +33,7 @@ def login(
         if remove:
             logins.remove(connection, found.id, remove)
         if add:
-            who = acknowledge.find_member(connection, found.id, person).user_id if person else None
+            who = members.find(connection, found.id, person).user_id if person else None
             logins.record(connection, found.id, add, who)
         known = logins.of(connection, found.id)
     ui.emit(known, as_json, title=f"Logins of {found.name}")

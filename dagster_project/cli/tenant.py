@@ -214,17 +214,16 @@ def member(
     as_json: ui.Json = False,
 ) -> None:
     """Who belongs to the tenant; approvers and owners may acknowledge actions."""
-    from kernel import tenancy
-    from kernel.actions import acknowledge
+    from kernel import members, tenancy
 
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
         if add:
-            known = {person.name: person.user_id for person in acknowledge.members(connection, found.id)}
-            acknowledge.add_member(connection, found.id, known.get(add) or uuid4(), add, role)
+            known = {person.name: person.user_id for person in members.of(connection, found.id)}
+            members.add(connection, found.id, known.get(add) or uuid4(), add, role)
         people = [
             {"name": person.name, "role": person.role, "user_id": person.user_id}
-            for person in acknowledge.members(connection, found.id)
+            for person in members.of(connection, found.id)
         ]
     ui.emit(people, as_json, title=f"People of {found.name}")
 

@@ -1,5 +1,4 @@
-"""What people decide about actions: approve, reject, put off, change, stop, leave as it is, and report as done. And
-who these people are.
+"""What people decide about actions: approve, reject, put off, change, stop, leave as it is, and report as done.
 
 Which actions need a person is the kernel's word (`requires_acknowledgment`); who may speak is checked here and, for
 approving and rejecting, in the database. Every function pins the transaction to the tenant.
@@ -7,9 +6,7 @@ approving and rejecting, in the database. Every function pins the transaction to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,9 +14,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import JsonValue
-from sqlalchemy.dialects import postgresql as pg
 
-from kernel import tenancy
+from kernel import members, tenancy
 from kernel.actions import lifecycle, matrix, observe, stopping
 from kernel.actions.executors import tickets
 from kernel.actions.stopping import GatesOf
@@ -28,55 +24,12 @@ from kernel.decisions import bundle, gates
 from kernel.decisions.contract import Action, Attributes, GateReading, KernelError
 from kernel.decisions.levers import number
 from kernel.errors import RefusedError
-from models.actions import user_tenants
 from models.statements import statements
-from models.vocabulary import TENANT_ROLES
 
-APPROVERS = ("approver", "owner")
 # What the functions of the database raise: insufficient_privilege, no_data_found, object_not_in_prerequisite_state,
 # invalid_parameter_value.
 _REFUSALS = ("42501", "P0002", "55000", "22023")
 _KERNEL_SAID = "The kernel had said of its own proposal: "
-_MEMBERS = sa.select(user_tenants.c.user_id, user_tenants.c.name, user_tenants.c.role)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    user_id: UUID
-    name: str
-    role: str
-
-
-def add_member(connection: sa.Connection, tenant_id: UUID, user_id: UUID, name: str, role: str) -> None:
-    """Lets the user act for the tenant, or changes name and role. Raises RefusedError for what cannot stand."""
-    if role not in TENANT_ROLES:
-        raise RefusedError(f"role {role!r} is unknown: use {', '.join(TENANT_ROLES)}")
-    if not name.strip():
-        raise RefusedError(f"user {user_id} needs a name that people read")
-    tenancy.service(connection, tenant_id)
-    row = pg.insert(user_tenants).values(tenant_id=tenant_id, user_id=user_id, name=name, role=role)
-    changed = {"name": row.excluded.name, "role": row.excluded.role}
-    connection.execute(row.on_conflict_do_update(index_elements=["tenant_id", "user_id"], set_=changed))
-
-
-def members(connection: sa.Connection, tenant_id: UUID) -> list[Member]:
-    """Everybody who belongs to the tenant."""
-    tenancy.service(connection, tenant_id)
-    asked = _MEMBERS.where(user_tenants.c.tenant_id == tenant_id)
-    return [Member(*row) for row in connection.execute(asked)]
-
-
-def find_member(connection: sa.Connection, tenant_id: UUID, asked: str) -> Member:
-    """The user of that id or name. Raises RefusedError when the tenant has none, or several of that name."""
-    known = members(connection, tenant_id)
-    found = [member for member in known if asked in (str(member.user_id), member.name)]
-    if len(found) > 1:
-        raise RefusedError(f"the tenant has {len(found)} users named {asked!r}: give the id")
-    if not found:
-        near = difflib.get_close_matches(asked, [member.name for member in known], n=1)
-        hint = f"did you mean {near[0]}?" if near else "add a membership first"
-        raise RefusedError(f"user {asked!r} does not belong to the tenant: {hint}")
-    return found[0]
 
 
 def approve(
@@ -113,7 +66,7 @@ def snooze(
     connection: sa.Connection, tenant_id: UUID, user_id: UUID, action_id: UUID, until: datetime, at: datetime
 ) -> None:
     """Keeps the action off the list until then. It expires when it would have."""
-    who = _approver(connection, tenant_id, user_id)
+    who = members.approver(connection, tenant_id, user_id)
     row = _waiting(connection, tenant_id, action_id, at)
     if not at < until < row.expires_at:
         raise RefusedError(
@@ -142,7 +95,7 @@ def edit(
     out anew. When it expires does not change. Raises RefusedError naming the rule, also for an action that another
     one counts on as it is.
     """
-    who = _approver(connection, tenant_id, user_id)
+    who = members.approver(connection, tenant_id, user_id)
     if not why.strip():
         raise RefusedError("a change needs its reason: say why")
     row = _waiting(connection, tenant_id, action_id, at)
@@ -187,7 +140,7 @@ def abort(
     Raises RefusedError for an action that has ended or is being sent at this moment, and for one that saves spend
     which gates or caps do not allow now.
     """
-    who = _approver(connection, tenant_id, user_id)
+    who = members.approver(connection, tenant_id, user_id)
     if not why.strip():
         raise RefusedError("an abort needs its reason: say why")
     actor = str(who.user_id)
@@ -218,7 +171,7 @@ def request_revert(
     gates_of: GatesOf = bundle.gates_of,
 ) -> None:
     """As `abort`, for what was applied alone; asking for what is asked for already changes nothing."""
-    _approver(connection, tenant_id, user_id)
+    members.approver(connection, tenant_id, user_id)
     row = _row(connection, tenant_id, action_id)
     if row.execution_status in lifecycle.APPLIED:
         abort(connection, tenant_id, user_id, action_id, why, at, gates_of=gates_of)
@@ -233,7 +186,7 @@ def settle(
 
     What was reserved for it stays reserved. Raises RefusedError for an action in any other status.
     """
-    who = _approver(connection, tenant_id, user_id)
+    who = members.approver(connection, tenant_id, user_id)
     if not why.strip():
         raise RefusedError("settling needs its reason: say what holds and why it may")
     row = _row(connection, tenant_id, action_id)
@@ -252,7 +205,7 @@ def done(
 
     An action that was nothing but its ticket is closed with it. Raises RefusedError for a ticket that is not open.
     """
-    who = _member(connection, tenant_id, user_id)
+    who = members.get(connection, tenant_id, user_id)
     if not who.role:
         raise RefusedError(f"{who.name} does not belong to the tenant: add a membership first")
     if not why.strip():
@@ -319,21 +272,6 @@ def _keep_shown(
 
 def _states(gate_states: Mapping[str, Any]) -> str:
     return ", ".join(f"{gate} {told['state']}" for gate, told in sorted(gate_states.items()))
-
-
-def _member(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
-    """The user with the role in the tenant, which is empty for a stranger."""
-    tenancy.service(connection, tenant_id)
-    key = (user_tenants.c.tenant_id == tenant_id, user_tenants.c.user_id == user_id)
-    found = connection.execute(_MEMBERS.where(*key)).one_or_none()
-    return Member(*found) if found else Member(user_id, f"user {user_id}", "")
-
-
-def _approver(connection: sa.Connection, tenant_id: UUID, user_id: UUID) -> Member:
-    who = _member(connection, tenant_id, user_id)
-    if who.role not in APPROVERS:
-        raise RefusedError(f"{who.name} is no approver of the tenant: ask an approver or owner")
-    return who
 
 
 def _row(connection: sa.Connection, tenant_id: UUID, action_id: UUID) -> sa.Row[Any]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel.actions import acknowledge
+from kernel import members
 from kernel.errors import RefusedError
 from models.actions import incidents
 from models.spine import tenants
@@ -29,14 +29,14 @@ def entitled(connection: sa.Connection, tenant_id: UUID, asked: str) -> str:
     """
     if asked == OPERATOR:
         return OPERATOR
-    return _named(acknowledge.find_member(connection, tenant_id, asked), acknowledge.APPROVERS)
+    return _named(members.find(connection, tenant_id, asked), members.APPROVERS)
 
 
 def owner(connection: sa.Connection, tenant_id: UUID, asked: str) -> str:
     """As `entitled`, for what only an owner may: it lets changes through that were held back."""
     if asked == OPERATOR:
         raise RefusedError("the platform's operator may only make things safer: ask an owner of the tenant")
-    return _named(acknowledge.find_member(connection, tenant_id, asked), ("owner",))
+    return _named(members.find(connection, tenant_id, asked), ("owner",))
 
 
 def set_mode(
@@ -76,7 +76,7 @@ def _of(tenant_id: UUID) -> sa.Update:
     return sa.update(tenants).where(tenants.c.id == tenant_id)
 
 
-def _named(member: acknowledge.Member, roles: tuple[str, ...]) -> str:
+def _named(member: members.Member, roles: tuple[str, ...]) -> str:
     if member.role not in roles:
         raise RefusedError(f"{member.name} is no {' or '.join(roles)} of the tenant: ask one")
     # Names are not unique.

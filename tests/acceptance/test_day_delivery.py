@@ -11,14 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_project.cli import day_delivery, day_mailing
-from kernel import tenancy
-from kernel.actions import acknowledge
+from kernel import members, tenancy
 from kernel.delivery import funnel, invariants
 from kernel.delivery.providers import effects
 from models.errors import RevenueOsError
 from models.spine import spine_contacts
 from models.vocabulary import PERSONAS
-from samples.team import members
+from samples import team
 
 TENANTS = ("acme-healthy", "borealis-underperforming")
 
@@ -43,8 +42,8 @@ def contacts(engine: sa.Engine, slug: str, count: int) -> None:
     with engine.begin() as connection:
         tenancy.service(connection)
         tenant_id = tenancy.create(connection, slug, slug, "USD")
-        for person in members(slug):
-            acknowledge.add_member(connection, tenant_id, person["user_id"], person["name"], person["role"])
+        for person in team.members(slug):
+            members.add(connection, tenant_id, person["user_id"], person["name"], person["role"])
         rows = [
             {
                 "tenant_id": tenant_id, "email": f"person.{number}@mail.example", "persona_tag": PERSONAS[number % len(PERSONAS)],

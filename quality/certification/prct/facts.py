@@ -11,8 +11,7 @@ from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
-from kernel import tenancy
-from kernel.actions import acknowledge
+from kernel import members, tenancy
 from models.actions import subsystem_settings
 from models.spine import spine_campaign_channels, spine_campaigns
 from quality.certification.prct.companies import AS_OF, DAYS, MORNING, Company, Figure
@@ -39,7 +38,7 @@ def found(connection: sa.Connection, company: Company) -> None:
         valid_from=MORNING - timedelta(days=300),
     )  # fmt: skip
     for user_id, name, role in _PEOPLE:
-        acknowledge.add_member(connection, company.id, user_id, name, role)
+        members.add(connection, company.id, user_id, name, role)
     tenant = {"tenant_id": company.id}
     campaign = tenant | {"id": uuid5(company.id, "campaign"), "name": "Always on", "status": "running"}
     connection.execute(spine_campaigns.insert().values(campaign | {"budget_total": 90_000}))

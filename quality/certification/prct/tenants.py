@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel import tenancy
+from kernel import members, tenancy
 from kernel.actions import acknowledge
 from models import actions, decisions, ops, spine  # noqa: F401 - imported to register the tables
 from models.base import metadata
@@ -95,7 +95,7 @@ def _alone(world: World, checks: Checks, ours: Company, theirs: Company) -> None
 
     world.go(0, 13)
     with world.engine.begin() as connection:
-        acknowledge.add_member(connection, theirs.id, _CARL, "Carl", "owner")
+        members.add(connection, theirs.id, _CARL, "Carl", "owner")
     sentence = "no approver of the tenant"
     checks.refused(
         "foreign-approver", "the owner of another company agrees to nothing here", sentence,

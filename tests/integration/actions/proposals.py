@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from kernel import tenancy
+from kernel import members, tenancy
 from kernel.actions import acknowledge, lifecycle
 from kernel.decisions.contract import Action, GateReading
 from models.decisions import optimization_cycles
@@ -25,7 +25,7 @@ def people(engine: sa.Engine, tenant_id: UUID) -> None:
     """olga is owner, ana approver, max member."""
     for user_id, name, role in ((OLGA, "olga", "owner"), (ANA, "ana", "approver"), (MAX, "max", "member")):
         with engine.begin() as connection:
-            acknowledge.add_member(connection, tenant_id, user_id, name, role)
+            members.add(connection, tenant_id, user_id, name, role)
 
 
 def store(

@@ -163,17 +163,3 @@ def test_only_what_was_applied_can_be_taken_back(engine, of):
 
 
 # Members -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_member_is_found_by_name_and_id_and_has_one_role(engine, of):
-    assert call(engine, "find_member", of, "ana").user_id == ANA
-    assert call(engine, "find_member", of, str(MAX)).role == "member"
-    call(engine, "add_member", of, MAX, "max", "approver")
-    assert call(engine, "find_member", of, "max").role == "approver"
-    with pytest.raises(RefusedError, match="did you mean olga"):
-        call(engine, "find_member", of, "olgo")
-    with pytest.raises(RefusedError, match="role 'king' is unknown: use owner, approver, member"):
-        call(engine, "add_member", of, MAX, "max", "king")
-    call(engine, "add_member", of, STRANGER, "ana", "member")
-    with pytest.raises(RefusedError, match="2 users named 'ana': give the id"):
-        call(engine, "find_member", of, "ana")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dagster_project import database
 from dagster_project.cli import app
-from kernel.actions import acknowledge
+from kernel import members
 from quality.certification.delivery.world import World
 from tests.fakes.campaigns import add_company
 from tests.integration.delivery.commands import ANA, MAX, OLGA
@@ -34,7 +34,7 @@ def company(engine: sa.Engine) -> UUID:
     made = add_company(engine, "acme")
     for user_id, name, role in ((OLGA, "olga", "owner"), (ANA, "ana", "approver"), (MAX, "max", "member")):
         with engine.begin() as connection:
-            acknowledge.add_member(connection, made, user_id, name, role)
+            members.add(connection, made, user_id, name, role)
     return made
 
 
