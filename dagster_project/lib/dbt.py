@@ -25,6 +25,7 @@ from dagster_project.settings import REPOSITORY, settings
 
 _FOLDER = REPOSITORY / "dbt"
 OWNER = "team:data-engineering"
+_WITHOUT_WINDOW = ("delivery", "usage")
 _KEPT_SECONDS = 7 * 24 * 3600
 
 
@@ -179,7 +180,7 @@ def nodes_under(*folders: str) -> list[Mapping[str, Any]]:
     return [
         node
         for node in manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["fqn"][1] in folders and node["fqn"][2] != "delivery"
+        if node["resource_type"] == "model" and node["fqn"][1] in folders and node["fqn"][2] not in _WITHOUT_WINDOW
     ]
 
 
