@@ -5,6 +5,8 @@ What is set before a launch stands in `campaign_setup`, the worker and its kin i
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,7 @@ app.command()(campaign_trial.seeds)
 app.command()(campaign_setup.write)
 
 _SHOWN = 20
+_ONCE = "once"  # the occurrence of a campaign that is not repeated
 _At = Annotated[
     str | None, typer.Option(help="When the first message goes: 2026-12-01T09:00, in --time-zone.")
 ]
@@ -56,24 +59,8 @@ def preview(
     as_json: ui.Json = False,
 ) -> None:
     """What a launch would send to whom, its cost, by when, beside which others, and what stands in its way."""
-    with asked.of(tenant) as (connection, found):
-        campaign_id = _campaign(connection, found.id, campaign)
-        zone = time_zone or found.time_zone
-        seen = _previewed(
-            connection, found.id, campaign_id, channel, step, scheduled_for=_instant(at, zone),
-            expires_at=_instant(until, zone),
-        )  # fmt: skip
-    if as_json:
-        ui.emit(told.preview(seen), as_json)
-        return
-    told.tell_preview(seen)
-    missing = [each.id for each in seen.requirements if not each.passed]
-    if missing == ["content_approved"]:
-        ui.step("Approve", f"revenue-os campaign approve {told.short(seen.content_id)} -t {found.slug}"
-                f" --hash {seen.content_hash[: asked.HASH_DIGITS]} --as NAME")  # fmt: skip
-    elif seen.is_ready:
-        ui.step("Launch", f"revenue-os campaign launch {told.short(campaign_id)} -t {found.slug}"
-                f" --hash {seen.content_hash[: asked.HASH_DIGITS]} --as NAME")  # fmt: skip
+    options = {"channel": channel, "step": step, "at": at, "until": until, "time-zone": time_zone}
+    _dry_run(campaign, tenant, options, None, as_json)
 
 
 app.command("test")(campaign_trial.send_test)
@@ -94,19 +81,25 @@ def launch(
     time_zone: _Zone = None,
     occurrence: Annotated[
         str, typer.Option(help="Which time of a repeated campaign, such as 2026-12.")
-    ] = "once",
+    ] = _ONCE,
     request: Annotated[
         str | None, typer.Option(help="Your own id of this request: asked again, nothing is launched twice.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as preview.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Launch nothing: tell what would happen, as preview does.")
+    ] = False,
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
     """Queue the newest approved content for the audience of this moment; workers send it."""
     from kernel.delivery import launch as launching
+    from kernel.delivery import views
 
     if dry_run:
-        preview(campaign, tenant, channel, step, at, until, time_zone, as_json)
+        options = {"channel": channel, "step": step, "at": at, "until": until, "time-zone": time_zone,
+                   "occurrence": None if occurrence == _ONCE else occurrence, "request": request,
+                   "as": user}  # fmt: skip
+        _dry_run(campaign, tenant, options, content_hash, as_json)
         return
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user, asked.ANYBODY)
@@ -119,9 +112,18 @@ def launch(
             request_id=request, channel=channel, step=step, content_hash=content_hash, occurrence=occurrence,
             scheduled_for=_instant(at, zone), expires_at=_instant(until, zone), time_zone=zone,
         )  # fmt: skip
-    ui.emit(made, as_json)
+        rows = views.exclusions(connection, found.id, made.run_id)
+    excluded = {row.reason: row.people for row in rows if not row.found_when_sending}
+    if as_json:
+        ui.emit(asdict(made) | {"excluded": excluded}, as_json)
+    else:
+        ui.emit(made, as_json)
+        told.tell_excluded(excluded)
     ui.step("Next", f"revenue-os campaign show {told.short(made.run_id)} -t {found.slug}")
-    ui.step("", "it is sent while revenue-os campaign work runs")
+    if made.suppressed < made.intended:
+        ui.step("", "it is sent while revenue-os campaign work runs")
+    else:
+        ui.step("Nobody", told.nobody(excluded))
 
 
 @app.command()
@@ -152,7 +154,7 @@ def show(
         str | None, typer.Option(help="Every attempt for one person: an address, or the id of an item.")
     ] = None,
     after: Annotated[int, typer.Option(help="Go on behind this place of the list.", min=0)] = 0,
-    most: Annotated[int, typer.Option(help="So many people.", min=1)] = _SHOWN,
+    most: Annotated[int, typer.Option(help="So many people, and so many cases.", min=1)] = _SHOWN,
     as_json: ui.Json = False,
 ) -> None:
     """A run with its counts, jobs, people, cases and the runs it hangs together with."""
@@ -165,7 +167,7 @@ def show(
             tries = views.attempts(connection, found.id, one.item_id) if one.item_id else []
             _tell_item(one, tries, as_json)
             return
-        drawer = views.drawer(connection, found.id, run_id)
+        drawer = views.drawer(connection, found.id, run_id, most_cases=most)
         page = views.people(
             connection, found.id, run_id, status=status, person=person, after=after, most=most
         )
@@ -282,6 +284,36 @@ def _campaign(connection: sa.Connection, tenant_id: UUID, campaign: str) -> UUID
     return views.find(connection, tenant_id, "campaign", campaign)
 
 
+def _dry_run(
+    campaign: str, tenant: str, options: Mapping[str, Any], digits: str | None, as_json: bool
+) -> None:
+    """What a launch with these options would do, and the command that does it."""
+    with asked.of(tenant) as (connection, found):
+        campaign_id = _campaign(connection, found.id, campaign)
+        zone = options["time-zone"] or found.time_zone
+        seen = _previewed(
+            connection, found.id, campaign_id, options["channel"], options["step"],
+            scheduled_for=_instant(options["at"], zone), expires_at=_instant(options["until"], zone),
+        )  # fmt: skip
+    if digits is not None:
+        _expect_seen(seen, digits)
+    if as_json:
+        ui.emit(told.preview(seen), as_json)
+        return
+    told.tell_preview(seen)
+    if seen.content_id is not None and not seen.included:
+        ui.step("Nobody", told.nobody(seen.excluded or {}))
+    missing = [each.id for each in seen.requirements if not each.passed]
+    if missing == ["content_approved"]:
+        ui.step("Approve", f"revenue-os campaign approve {told.short(seen.content_id)} -t {found.slug}"
+                f" --hash {seen.content_hash[: asked.HASH_DIGITS]} --as NAME")  # fmt: skip
+    elif seen.is_ready:
+        given = {"hash": seen.content_hash[: asked.HASH_DIGITS], **options}
+        given["as"] = given.get("as") or "NAME"
+        words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
+        ui.step("Launch", f"revenue-os campaign launch {told.short(campaign_id)} -t {found.slug} {' '.join(words)}")  # fmt: skip
+
+
 def _previewed(
     connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, channel: str | None, step: int | None,
     **when: datetime | None,
@@ -300,7 +332,10 @@ def _instant(text: str | None, zone: str) -> datetime | None:
 def _seen(
     connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, channel: str | None, step: int | None, digits: str
 ) -> str:  # fmt: skip
-    found = _previewed(connection, tenant_id, campaign_id, channel, step)
+    return _expect_seen(_previewed(connection, tenant_id, campaign_id, channel, step), digits)
+
+
+def _expect_seen(found: Preview, digits: str) -> str:
     if found.content_hash is None:
         ui.fail("the campaign has nothing to send: write its content first")
     return asked.whole_hash(found.content_hash, digits)

@@ -61,12 +61,12 @@ def of(tenant: str) -> Iterator[tuple[sa.Connection, tenancy.Tenant]]:
 def speaker(connection: sa.Connection, tenant_id: UUID, user: str, roles: tuple[str, ...] = APPROVERS) -> str:
     """The id of who speaks, as records keep it. Fails for somebody who may not."""
     from dagster_project.settings import settings
-    from kernel.actions import acknowledge
+    from kernel import members
 
     asked = user or settings().user
     if not asked:
         ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
-    found = acknowledge.find_member(connection, tenant_id, asked)
+    found = members.find(connection, tenant_id, asked)
     if found.role not in roles:
         ui.fail(f"{found.name} is no {' or '.join(sorted(roles))} of the tenant: ask one")
     return str(found.user_id)
@@ -84,11 +84,30 @@ def problems(account: Any) -> list[str]:
                 if account.secret_env
                 else f"account {account.name} names no secret: give --secret-env"
             )
+        elif word == "channel":
+            told.append(no_channel(account.provider, account.channel))
+        elif word.startswith("config."):
+            told.append(no_key(account.provider, word.removeprefix("config.")))
         else:
             told.append(
                 f"{word} of account {account.name} is missing or wrong: see docs/reference/providers.md"
             )
     return told
+
+
+def no_channel(provider: str, channel: str) -> str:
+    """That the provider does not have it, in a sentence."""
+    from kernel.delivery.providers import registry
+
+    return f"provider {provider} has no channel {channel!r}: use {', '.join(registry.PROVIDERS[provider].channels)}"
+
+
+def no_key(provider: str, key: str) -> str:
+    """That there is no such key of its configuration, in a sentence."""
+    from kernel.delivery.providers import registry
+
+    known = ", ".join(sorted(registry.PROVIDERS[provider].Config.model_fields))
+    return f"{key!r} is no key of provider {provider}: use {known}; --set {key}= takes it away"
 
 
 def instant(text: str, time_zone: str) -> datetime:

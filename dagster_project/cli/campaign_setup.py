@@ -248,6 +248,7 @@ def approve(
 
 def _store(connection: Any, tenant_id: Any, name: str, known: Any, changes: dict[str, Any]) -> None:
     from kernel.delivery import setup
+    from kernel.delivery.providers import registry
     from models.delivery import PROVIDERS
 
     kept = {} if known is None else {
@@ -261,6 +262,11 @@ def _store(connection: Any, tenant_id: Any, name: str, known: Any, changes: dict
         ui.fail(f"account {name!r} is new: say {' and '.join(missing)}")
     if values["provider"] not in PROVIDERS:
         ui.fail(f"provider {values['provider']!r} is unknown: use {', '.join(PROVIDERS)}")
+    if values["channel"] not in registry.PROVIDERS[values["provider"]].channels:
+        ui.fail(asked.no_channel(values["provider"], values["channel"]))
+    known_keys = registry.PROVIDERS[values["provider"]].Config.model_fields
+    if strange := sorted(values["config"].keys() - known_keys):
+        ui.fail(asked.no_key(values["provider"], strange[0]))
     setup.account(connection, tenant_id, name, **values)
     if values.get("is_connected"):
         from kernel.delivery import views

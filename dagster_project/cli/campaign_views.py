@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -239,9 +239,6 @@ def tell_preview(found: Preview) -> None:
     )
     if found.content_id is None or found.cost is None or found.forecast is None:
         return
-    excluded = [
-        {"reason": reason, "people": count} for reason, count in sorted((found.excluded or {}).items())
-    ]
     told = {
         "content": f"{found.content_id} (version {found.version}, {found.channel})",
         "hash": found.content_hash,
@@ -256,8 +253,7 @@ def tell_preview(found: Preview) -> None:
     ui.emit(told, False, title="What would go out")
     if found.quota:
         ui.emit([_window(each) for each in found.quota], False, title="Caps now (UTC)")
-    if excluded:
-        ui.emit(excluded, False, title="Left out")
+    tell_excluded(found.excluded or {})
     if found.conflicts:
         ui.emit(
             [_conflict(each) for each in found.conflicts],
@@ -274,6 +270,12 @@ def tell_preview(found: Preview) -> None:
         typer.echo("\n" + ui.lines(sample.body.strip()))
         if sample.plain_body:
             typer.echo("\nAs plain text\n\n" + ui.lines(sample.plain_body.strip()))
+
+
+def tell_excluded(excluded: Mapping[str, int]) -> None:
+    if excluded:
+        rows = [{"reason": reason, "people": people} for reason, people in sorted(excluded.items())]
+        ui.emit(rows, False, title="Left out")
 
 
 def _forecast(found: Preview) -> dict[str, Any]:
@@ -293,6 +295,12 @@ def _window(row: Window) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def nobody(excluded: Mapping[str, int]) -> str:
+    """That a launch sends nothing, and why: people by the reason for which they are left out."""
+    why = ", ".join(f"{reason} {people}" for reason, people in sorted(excluded.items()))
+    return "nothing will be sent, " + (f"everybody is left out: {why}" if why else "the audience is empty")
+
+
 def _conflict(row: Conflict) -> dict[str, Any]:
     return {
         "campaign": row.campaign, "channel": row.channel, "same people": row.people, "still to go": row.to_come,
@@ -309,8 +317,10 @@ def tell_drawer(found: views.Drawer) -> None:
     if len(found.lineage) > 1:
         ui.emit([relative(run, found.run.id) for run in found.lineage], False, title="Lineage")
     if found.cases:
-        still = sum(row.resolution is None for row in found.cases)
-        ui.emit(cases(found.cases, with_campaign=False), False, title=f"Cases, {still} open")
+        told = f"Cases, {found.open_cases} open, {found.settled_cases} settled"
+        ui.emit(cases(found.cases, with_campaign=False), False, title=told)
+        if len(found.cases) < found.open_cases + found.settled_cases:
+            ui.step("More", f"revenue-os campaign cases -t TENANT --run {short(found.run.id)} --all")
 
 
 def policy(row: views.Policy) -> list[dict[str, Any]]:

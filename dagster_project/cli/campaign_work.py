@@ -50,25 +50,24 @@ def work(
     as_json: ui.Json = False,
 ) -> None:
     """Send what is due, for every tenant, until nothing is. Ctrl-C or SIGTERM end it after the calls under way."""
-
-    from kernel.delivery import views
+    from kernel.delivery import oversight
 
     engine, done = ui.connect(), Counter[str]()
     with _ends_in_order() as stop, ui.progress(as_json) as progress:
         task = progress.add_task("Sending", total=None)
         while not stop():
-            progress.update(task, total=done.total() + _asked(engine, views.due_items))
+            progress.update(task, total=done.total() + _asked(engine, oversight.due_items))
             with _worker(engine, stop, timedelta(seconds=lease)) as worker:
                 for part in _rounds(worker):
                     # Those who are queued again are not done.
                     done += Counter({status: count for status, count in part.items() if status != "queued"})
                     progress.update(task, completed=done.total())
-            left = _asked(engine, views.due)
+            left = _asked(engine, oversight.due)
             is_soon = left.next_at is not None and left.next_at < asked.now() + _SOON
             if not (forever or is_soon):
                 break
             _wait(stop)
-    left = _asked(engine, views.due)
+    left = _asked(engine, oversight.due)
     if as_json:
         ui.emit({"people": dict(done), "left": asdict(left)}, as_json)
         return
@@ -130,7 +129,7 @@ def fence(
     """After files of the database were put back: everything in flight becomes a case before anything is sent."""
     from kernel import tenancy
     from kernel.delivery import fence as fencing
-    from kernel.delivery import views
+    from kernel.delivery import oversight
 
     rows = []
     with ui.connection() as connection:
@@ -140,7 +139,7 @@ def fence(
             count = (
                 fencing.close(connection, each.id, actor="operator")
                 if yes
-                else views.in_flight(connection, each.id)
+                else oversight.in_flight(connection, each.id)
             )
             if count or tenant:
                 rows.append({"tenant": each.slug, "items": count})

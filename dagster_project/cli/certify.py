@@ -101,6 +101,8 @@ def delivery(
 ) -> None:
     """Deliveries under workers that are killed and stopped, on a database of its own; fails when one check fails.
 
+    It takes about two minutes.
+
     One real email and one real call are made where the settings name an account and a person for it; without, the
     certification says that they were not run, and fails.
     """

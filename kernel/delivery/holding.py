@@ -55,8 +55,8 @@ def changed(row: Any) -> str | None:
     """What is another thing about a run's account than was approved; `row` has is_as_approved, is_connected, account."""
     if not row.is_as_approved:
         return (
-            f"account {row.account} is another one than was approved: set its sender and unsubscribe link back, "
-            "or have the content written and approved anew"
+            f"account {row.account} is another one than was approved, or the approval is older than a change of what "
+            "approvals cover: set sender and unsubscribe link back, or have the content written and approved again"
         )
     if not row.is_connected:
         return f"account {row.account} is not connected: test it first"

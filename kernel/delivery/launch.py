@@ -73,7 +73,8 @@ def launch(
     deploy = {"campaign_id": campaign_id, "options": json.dumps(told, default=str)}
     done = connection.execute(_sql("deploy"), deploy).scalar_one()
     if not done["success"]:
-        raise RefusedError(f"not launched: {done['message']}")
+        more = "; campaign preview tells who is left out" if done["error"] == "empty_audience" else ""
+        raise RefusedError(f"not launched: {done['message']}{more}")
     run_id = UUID(done["run_id"])
     if done["replayed"]:
         row = connection.execute(_sql("lock_run"), {"tenant_id": tenant_id, "run_id": run_id}).one()

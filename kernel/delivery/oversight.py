@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -26,6 +27,17 @@ class Waiting:
     overdue: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Jobs that workers of all tenants have before them. `next_at` is None when nothing waits for a time: jobs of paused
+    runs do not.
+    """
+
+    due_jobs: int
+    waiting_jobs: int
+    next_at: datetime | None
+
+
 def due_jobs(connection: sa.Connection, at: datetime) -> Waiting:
     """Jobs a worker may claim now, at most 1,000 of them."""
     return _waiting(connection, "due_jobs", at)
@@ -44,6 +56,21 @@ def due_cases(connection: sa.Connection, at: datetime) -> Waiting:
 def overdue_cases(connection: sa.Connection, most: int = 50) -> list[dict[str, Any]]:
     """tenant, channel, provider, reason, opened_at, due_at, assigned_to; the longest overdue first."""
     return _rows(connection, "overdue_cases", most=most)
+
+
+def due(connection: sa.Connection) -> Due:
+    """Of every tenant: the caller is pinned to none."""
+    return Due(**_rows(connection, "due")[0])
+
+
+def due_items(connection: sa.Connection) -> int:
+    """People that could be sent to now, of every tenant: the caller is pinned to none. Counts them one by one."""
+    return connection.execute(_sql("due_items")).scalar_one()
+
+
+def in_flight(connection: sa.Connection, tenant_id: UUID | None) -> int:
+    """How many items a fence would turn into cases."""
+    return _rows(connection, "in_flight", tenant_id=tenant_id)[0]["items"]
 
 
 def funnel(connection: sa.Connection, since: datetime, most: int = 50) -> list[dict[str, Any]]:

@@ -221,14 +221,16 @@ def _forecast(
     is_capped = row.hourly_cap is not None or row.daily_cap is not None
     rules = pace.Rules(row.hourly_cap, row.daily_cap, row.quiet_from, row.quiet_until, row.time_zone)
     good_until = min((each for each in (row.approved_until, expires_at) if each is not None), default=None)
-    per_second, measured, scope = known or (None, 0, "")
+    per_second, measured = known or (None, 0)
     per_hour = None if per_second is None else round(per_second * 3600)
     if known is None and not is_capped:
-        return Forecast(None, "unknown: no pace yet", None, 0, ahead, good_until)
+        return Forecast(None, f"unknown: {_unmeasured(row)}", None, 0, ahead, good_until)
     ends = pace.finish(people + ahead, starts_at, rules, per_second=per_second, used=used, asked_at=at)
-    told = [f"{per_hour} an hour, measured of {measured} people {scope} in the last {LATELY.days} days"]
+    told = [
+        f"{per_hour} an hour, measured of {measured} people through account {row.name} in the last {LATELY.days} days"
+    ]
     if known is None:
-        told = ["the caps alone, at the earliest: no pace is known yet"]
+        told = [f"the caps alone, at the earliest: {_unmeasured(row)}"]
     told += [
         f"a cap of {cap} per {span}" for span, cap in (("hour", row.hourly_cap), ("day", row.daily_cap)) if cap is not None
     ]  # fmt: skip
@@ -241,19 +243,22 @@ def _forecast(
     return Forecast(ends, "; ".join(told), per_hour, measured, ahead, good_until)
 
 
+def _unmeasured(row: sa.Row[Any]) -> str:
+    return f"not measured, account {row.name} has sent to fewer than {_FEWEST_PEOPLE} people in {LATELY.days} days"
+
+
 def _pace(
     connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], at: datetime
-) -> tuple[float, int, str] | None:
-    """People a second, of how many that is, and whose; None while too few have been sent to."""
+) -> tuple[float, int] | None:
+    """People a second through the account, and of how many that is; None while too few have been sent to."""
     # Ids of attempts begin with their time, in milliseconds.
     since = UUID(int=int((at - LATELY).timestamp() * 1000) << 80)
-    of = {"tenant_id": tenant_id, "account_id": row.id, "channel": row.channel}
+    of = {"tenant_id": tenant_id, "account_id": row.id}
     given = {"since": since, "most": _MOST_ATTEMPTS, "moment": _MOMENT}
-    whose = {"account": f"through account {row.name}", "channel": f"of all {row.channel} of the tenant"}
-    for found in connection.execute(_sql("pace"), of | given):
-        if found.people >= _FEWEST_PEOPLE and found.seconds > 0:
-            return float(found.people / found.seconds), found.people, whose[found.scope]
-    return None
+    found = connection.execute(_sql("pace"), of | given).one()
+    if found.people < _FEWEST_PEOPLE or found.seconds <= 0:
+        return None
+    return float(found.people / found.seconds), found.people
 
 
 def _conflict(told: Mapping[str, Any]) -> Conflict:

@@ -70,14 +70,12 @@ def record(
         connection.execute(_sql("meter"), of | metered)
     first_lookup = at + FIRST_LOOKUP if is_looked_up else None
     _keep_cases(connection, of, attempt_of, became, actor, note, first_lookup)
-    freed = Counter(
-        (item.workspace_id, item.channel, attempt_of[item.id].started_at)
-        for item in items
-        if became[item.id].state == "rejected"
-    )
-    for (workspace_id, channel, started_at), units in freed.items():
-        window = {"tenant_id": tenant_id, "workspace_id": workspace_id, "channel": channel}
-        connection.execute(_sql("take"), window | {"now": started_at, "units": -units})
+    freed = [item for item in items if became[item.id].state == "rejected"]
+    if freed:
+        # Of one job, and so of one workspace and channel.
+        window = {"tenant_id": tenant_id, "workspace_id": freed[0].workspace_id, "channel": freed[0].channel}
+        instants = [attempt_of[item.id].started_at for item in freed]
+        connection.execute(_sql("give_back"), window | {"instants": instants})
     counted = Counter(item.status for item in items)
     audit.append(
         connection, tenant_id, job_id, "outcomes_recorded", actor=actor, at=at, **counted,

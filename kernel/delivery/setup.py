@@ -138,7 +138,7 @@ def suppress(
         _expect_channel(channel)
     rows = [
         {"tenant_id": tenant_id, "channel": channel, "address": address, "reason": reason, "source": source}
-        for address in _reachable(connection, tenant_id, addresses, channel)
+        for address in reachable(connection, tenant_id, addresses, channel)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -165,7 +165,7 @@ def consent(
             "tenant_id": tenant_id, "channel": channel, "address": address, "basis": basis, "source": source,
             "recorded_at": at,
         }
-        for address in _reachable(connection, tenant_id, addresses, channel)
+        for address in reachable(connection, tenant_id, addresses, channel)
     ]  # fmt: skip
     if not rows:
         return 0
@@ -185,7 +185,7 @@ def add_seeds(
     more of a channel than MOST_SEEDS.
     """
     _expect_channel(channel)
-    given = _reachable(connection, tenant_id, addresses, channel)
+    given = reachable(connection, tenant_id, addresses, channel)
     if theirs := contacts_among(connection, tenant_id, given, channel=channel):
         raise RefusedError(f"{theirs[0]} is a contact of the tenant: a test goes to addresses of your own")
     rows = [
@@ -249,14 +249,15 @@ def normal(connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str])
     return found
 
 
-def _reachable(
+def reachable(
     connection: sa.Connection, tenant_id: UUID, addresses: Iterable[str], channel: str
 ) -> list[str]:
-    """Normal addresses of the channel. Raises RefusedError for the first that a launch would take for none."""
-    given = normal(connection, tenant_id, addresses)
-    each = _column(given)
+    """As `normal`, of the channel. Raises RefusedError for the first that a launch would take for none, as it was given."""
+    written = [address.replace("\0", "") for address in addresses]
+    given = normal(connection, tenant_id, written)
+    each = _column(written)
     kinds = ("email", "sms") if channel == "all" else (channel,)
-    are_none = (~sa.func.delivery.is_address(kind, each) for kind in kinds)
+    are_none = (~sa.func.delivery.is_address(kind, sa.func.delivery.normal_address(each)) for kind in kinds)
     strange = connection.execute(sa.select(each).where(*are_none).order_by(each).limit(1)).scalar()
     if strange is None:
         return given

@@ -98,7 +98,7 @@ def _begin(
 ) -> _Trial:
     tenancy.service(connection, tenant_id)
     row = launch.content(connection, tenant_id, content_id)
-    given = setup.normal(connection, tenant_id, addresses)
+    given = setup.reachable(connection, tenant_id, addresses, row.channel)
     wrong = [*_in_the_way(connection, tenant_id, row, given), *problems(row)]
     if wrong := wrong or _too_many(connection, tenant_id, row, len(given), at):
         raise RefusedError(f"no test was sent: {'; '.join(wrong)}")

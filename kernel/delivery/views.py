@@ -240,12 +240,17 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Drawer:
-    """Everything of a run but its people, of whom there may be many. `lineage` is root first, the run itself among them."""
+    """Everything of a run but its people, of whom there may be many. `lineage` is root first, the run itself among them.
+
+    `cases` may be the first of them alone; `open_cases` and `settled_cases` count all.
+    """
 
     run: Run
     jobs: list[Job]
     exclusions: list[Exclusion]
     lineage: list[Run]
+    open_cases: int
+    settled_cases: int
     cases: list[Case]
 
 
@@ -255,17 +260,6 @@ class Page:
 
     people: list[Person] = field(default_factory=list)
     after: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Jobs that workers of all tenants have before them. `next_at` is None when nothing waits for a time: jobs of paused
-    runs do not.
-    """
-
-    due_jobs: int
-    waiting_jobs: int
-    next_at: datetime | None
 
 
 def campaigns(connection: sa.Connection, tenant_id: UUID) -> list[Campaign]:
@@ -302,20 +296,30 @@ def runs(
     return _runs(connection, tenant_id, campaign_id=campaign_id, most=most)
 
 
-def drawer(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> Drawer:
+def drawer(
+    connection: sa.Connection, tenant_id: UUID, run_id: UUID, *, most_cases: int | None = None
+) -> Drawer:
     """Raises RefusedError when the tenant has no such run."""
     found = _runs(connection, tenant_id, run_id=run_id)
     if not found:
         raise RefusedError(f"the tenant has no run {run_id}: see revenue-os campaign runs -t TENANT")
     of: dict[str, Any] = {"tenant_id": tenant_id, "run_id": run_id}
     lineage = _runs(connection, tenant_id, root_run_id=found[0].root_run_id)
+    (counted,) = _rows(connection, "case_counts", **of)
     return Drawer(
         run=found[0],
         jobs=[Job(**row) for row in _rows(connection, "jobs", **of)],
-        exclusions=[Exclusion(**row) for row in _rows(connection, "exclusions", **of)],
+        exclusions=exclusions(connection, tenant_id, run_id),
         lineage=lineage[::-1],
-        cases=cases(connection, tenant_id, run_id=run_id, closed=True),
+        open_cases=counted["open"],
+        settled_cases=counted["settled"],
+        cases=cases(connection, tenant_id, run_id=run_id, closed=True, most=most_cases),
     )
+
+
+def exclusions(connection: sa.Connection, tenant_id: UUID, run_id: UUID) -> list[Exclusion]:
+    found = _rows(connection, "exclusions", tenant_id=tenant_id, run_id=run_id)
+    return [Exclusion(**row) for row in found]
 
 
 def people(
@@ -345,28 +349,16 @@ def attempts(connection: sa.Connection, tenant_id: UUID, item_id: UUID) -> list[
 
 
 def cases(
-    connection: sa.Connection, tenant_id: UUID, *, run_id: UUID | None = None, closed: bool = False
+    connection: sa.Connection,
+    tenant_id: UUID,
+    *,
+    run_id: UUID | None = None,
+    closed: bool = False,
+    most: int | None = None,
 ) -> list[Case]:
-    """What is uncertain, the most urgent first; with `closed` also what was."""
-    found = _rows(connection, "cases", tenant_id=tenant_id, run_id=run_id, closed=closed)
+    """What is uncertain, the most urgent first; with `closed` what was comes behind it."""
+    found = _rows(connection, "cases", tenant_id=tenant_id, run_id=run_id, closed=closed, most=most)
     return [Case(**row) for row in found]
-
-
-def due(connection: sa.Connection) -> Due:
-    """Of every tenant: the caller is pinned to none."""
-    (row,) = _rows(connection, "due")
-    return Due(**row)
-
-
-def due_items(connection: sa.Connection) -> int:
-    """People that could be sent to now, of every tenant: the caller is pinned to none. Counts them one by one."""
-    return connection.execute(statements("delivery_views")["due_items"]).scalar_one()
-
-
-def in_flight(connection: sa.Connection, tenant_id: UUID | None) -> int:
-    """How many items a fence would turn into cases."""
-    (row,) = _rows(connection, "in_flight", tenant_id=tenant_id)
-    return row["items"]
 
 
 def find(connection: sa.Connection, tenant_id: UUID, what: _Named, asked: str) -> UUID:

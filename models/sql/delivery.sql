@@ -208,13 +208,34 @@ select max(used) filter (where span = 'hour') as hour_used, max(used) filter (wh
 from mine
 
 -- take --
--- Units of the windows of an instant; negative ones give back.
+-- Units of the windows of an instant.
 insert into delivery.quota_windows (tenant_id, workspace_id, channel, span, starts_at, used)
 values
-    (:tenant_id, :workspace_id, :channel, 'hour', date_trunc('hour', cast(:now as timestamptz), 'UTC'), greatest(:units, 0)),
-    (:tenant_id, :workspace_id, :channel, 'day', date_trunc('day', cast(:now as timestamptz), 'UTC'), greatest(:units, 0))
-on conflict (tenant_id, workspace_id, channel, span, starts_at)
-do update set used = greatest(quota_windows.used + :units, 0)
+    (:tenant_id, :workspace_id, :channel, 'hour', date_trunc('hour', cast(:now as timestamptz), 'UTC'), :units),
+    (:tenant_id, :workspace_id, :channel, 'day', date_trunc('day', cast(:now as timestamptz), 'UTC'), :units)
+on conflict (tenant_id, workspace_id, channel, span, starts_at) do update set used = quota_windows.used + :units
+
+-- give_back --
+-- A unit for each of the instants. Every hour is locked before any day, and each in its order, as `room` and `take` do:
+-- whoever settles at the same time waits, and never for each other.
+with given as materialized (
+    select span, date_trunc(span, given.at, 'UTC') as starts_at, count(*) as units
+    from unnest(cast(:instants as timestamptz[])) as given(at)
+    cross join (values ('hour'), ('day')) as spans(span)
+    group by 1, 2
+),
+locked as materialized (
+    select windows.tenant_id, windows.workspace_id, windows.channel, windows.span, windows.starts_at, given.units
+    from given
+    inner join delivery.quota_windows as windows on windows.tenant_id = :tenant_id and windows.workspace_id = :workspace_id
+        and windows.channel = :channel and windows.span = given.span and windows.starts_at = given.starts_at
+    order by windows.span desc, windows.starts_at
+    for no key update of windows
+)
+update delivery.quota_windows as windows set used = greatest(windows.used - locked.units, 0)
+from locked
+where windows.tenant_id = locked.tenant_id and windows.workspace_id = locked.workspace_id
+    and windows.channel = locked.channel and windows.span = locked.span and windows.starts_at = locked.starts_at
 
 -- left --
 -- What remains of a job: items to send and when the first of them may be, by the rule of `pick`, and items whose outcome

@@ -137,3 +137,24 @@ inner join delivery.channel_outbox as items on items.tenant_id = given.tenant_id
 inner join delivery.attempts on attempts.tenant_id = items.tenant_id and attempts.item_id = items.id
 where attempts.started_at >= :since
 group by 1, 2 order by 1, 2
+
+-- in_flight --
+-- What a fence would turn into cases.
+select count(*) as items
+from delivery.channel_outbox
+where status in ('queued', 'dispatching') and (cast(:tenant_id as uuid) is null or tenant_id = :tenant_id)
+
+-- due --
+-- What workers of all tenants have before them: jobs that are due, and jobs that wait for their time or a resume.
+select count(*) filter (where scheduled_for <= clock_timestamp()) as due_jobs,
+    count(*) filter (where scheduled_for > clock_timestamp()) as waiting_jobs,
+    nullif(min(scheduled_for) filter (where scheduled_for > clock_timestamp()), 'infinity') as next_at
+from delivery.job_queue
+where status = 'queued'
+
+-- due_items --
+select count(*)
+from delivery.job_queue as jobs
+inner join delivery.channel_outbox as items on items.tenant_id = jobs.tenant_id and items.job_id = jobs.id
+    and items.status = 'queued'
+where jobs.status = 'queued' and jobs.scheduled_for <= clock_timestamp()

@@ -110,33 +110,22 @@ where jobs.tenant_id = :tenant_id and jobs.status in ('queued', 'locked') and jo
     and runs.workspace_id = :workspace_id and runs.channel = :channel and items.status = 'queued'
 
 -- pace --
--- How many people were done with in how many seconds, among the tenant's newest attempts behind an id: through the account,
--- and on its channel. The time from one attempt to the next one counts, but no longer wait than a moment's: that was
--- a cap, a pause, or nothing to do.
+-- How many people were done with through the account in how many seconds, among the tenant's newest attempts behind an id.
+-- The time from one attempt to the next one counts, but no longer wait than a moment's: that was a cap, a pause, or
+-- nothing to do.
 with newest as materialized (
-    select attempts.account_id, accounts.channel, attempts.id, attempts.started_at, attempts.finished_at,
-        attempts.state = 'accepted' or not attempts.is_retryable as is_done
-    from (
-        select * from delivery.attempts
-        where tenant_id = :tenant_id and id >= cast(:since as uuid) and finished_at is not null
-        order by id desc limit :most
-    ) as attempts
-    inner join delivery.provider_accounts as accounts on accounts.tenant_id = :tenant_id and accounts.id = attempts.account_id
-    where accounts.channel = :channel
-),
-scoped as (
-    select 'account' as scope, newest.* from newest where account_id = :account_id
-    union all
-    select 'channel', newest.* from newest
+    select account_id, id, started_at, finished_at, state = 'accepted' or not is_retryable as is_done
+    from delivery.attempts
+    where tenant_id = :tenant_id and id >= cast(:since as uuid) and finished_at is not null
+    order by id desc limit :most
 ),
 timed as (
-    select scope, is_done, least(
-        coalesce(lead(started_at) over (partition by scope order by started_at, id), finished_at) - started_at,
+    select is_done, least(
+        coalesce(lead(started_at) over (order by started_at, id), finished_at) - started_at,
         greatest(finished_at - started_at, make_interval(secs => :moment))
     ) as taken
-    from scoped
+    from newest
+    where account_id = :account_id
 )
-select scope, count(*) filter (where is_done) as people, extract(epoch from sum(taken)) as seconds
+select count(*) filter (where is_done) as people, extract(epoch from sum(taken)) as seconds
 from timed
-group by scope
-order by scope

@@ -111,7 +111,7 @@ where tenant_id = :tenant_id and item_id = :item_id
 order by n
 
 -- cases --
--- The most urgent first.
+-- Open ones first, of them the most urgent.
 select cases.id, cases.opened_at, cases.due_at, cases.reason, cases.evidence, cases.resolution,
     coalesce(people.name, cases.resolved_by) as resolved_by, cases.resolved_at, cases.note, cases.run_id, cases.item_id,
     cases.attempt_id, items.address, items.channel, items.provider, campaigns.name as campaign
@@ -122,28 +122,13 @@ inner join spine.spine_campaigns as campaigns on campaigns.tenant_id = runs.tena
 left join spine.user_tenants as people on people.tenant_id = cases.tenant_id and people.user_id::text = cases.resolved_by
 where cases.tenant_id = :tenant_id and (:closed or cases.resolution is null)
     and (cast(:run_id as uuid) is null or cases.run_id = :run_id)
-order by cases.due_at, cases.id
+order by cases.resolution is not null, cases.due_at, cases.id
+limit cast(:most as bigint)
 
--- in_flight --
--- What a fence would turn into cases.
-select count(*) as items
-from delivery.channel_outbox
-where status in ('queued', 'dispatching') and (cast(:tenant_id as uuid) is null or tenant_id = :tenant_id)
-
--- due --
--- What workers of all tenants have before them: jobs that are due, and jobs that wait for their time or a resume.
-select count(*) filter (where scheduled_for <= clock_timestamp()) as due_jobs,
-    count(*) filter (where scheduled_for > clock_timestamp()) as waiting_jobs,
-    nullif(min(scheduled_for) filter (where scheduled_for > clock_timestamp()), 'infinity') as next_at
-from delivery.job_queue
-where status = 'queued'
-
--- due_items --
-select count(*)
-from delivery.job_queue as jobs
-inner join delivery.channel_outbox as items on items.tenant_id = jobs.tenant_id and items.job_id = jobs.id
-    and items.status = 'queued'
-where jobs.status = 'queued' and jobs.scheduled_for <= clock_timestamp()
+-- case_counts --
+select count(*) filter (where resolution is null) as open, count(*) filter (where resolution is not null) as settled
+from delivery.reconciliation_cases
+where tenant_id = :tenant_id and run_id = :run_id
 
 -- campaign_by --
 select id from spine.spine_campaigns

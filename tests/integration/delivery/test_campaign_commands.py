@@ -230,6 +230,24 @@ def test_a_case_is_resolved_with_its_evidence(engine: sa.Engine, command, compan
     assert refused(command(*asked, *WHY), "the case was resolved as accepted")
 
 
+def test_cases_that_are_open_are_shown_first_and_no_more_than_asked_for(
+    engine: sa.Engine, command, company: UUID
+) -> None:
+    run_id = launched(engine, company)
+    doubt = {name: unknown("timeout", "no answer") for name in ("taken", "also", "busy", "doubtful")}
+    send.work(worker(engine, Scripted(said=doubt)))
+    settled = [case["id"] for case in command("cases", "--json").json][:2]
+    assert command("resolve", "accepted", *settled, "--as", "ana", *WHY).code == 0
+    shown = command("show", run_id, "--json").json
+    assert (shown["open_cases"], shown["settled_cases"]) == (2, 2)
+    assert [case["resolution"] for case in shown["cases"]] == [None, None, "accepted", "accepted"]
+    few = command("show", run_id, "--most", "1", "--json").json
+    assert (few["open_cases"], few["cases"]) == (2, shown["cases"][:1])
+    text = command("show", run_id, "--most", "1").text
+    assert "Cases, 2 open, 2 settled" in text
+    assert f"campaign cases -t TENANT --run {str(run_id)[:8]} --all" in text
+
+
 def test_every_case_of_a_run_is_resolved_at_once(engine: sa.Engine, command, company: UUID) -> None:
     run_id = launched(engine, company)
     doubt = {name: unknown("timeout", "no answer") for name in ("taken", "also", "busy", "doubtful")}
@@ -261,11 +279,58 @@ def test_an_account_that_cannot_be_used_is_not_connected(engine: sa.Engine, comm
     assert refused(command(*given), "account 'new' is new: say --provider")
     assert refused(command(*given, "--provider", "pigeon"), "provider 'pigeon' is unknown: use smtp")
     assert refused(command(*given, "--provider", "file"), "folder of account new is missing or wrong")
+    keys = ("--provider", "file", "--set", "foldr=/srv/out", "--set", "folder=/srv/out")
+    assert refused(
+        command(*given, *keys),
+        "'foldr' is no key of provider file: use callback_secret_env, folder, timeout_seconds, unsubscribe_base;",
+    )
     without = (*given, "--provider", "resend", "--sender", "news@acme.example")
     assert refused(command(*without), "account new names no secret: give --secret-env")
     told = command(*without, "--secret-env", "ACME_MAIL_KEY")
     assert refused(told, "set ACME_MAIL_KEY in the environment")
     assert one(engine, "select count(*) from delivery.provider_accounts where name = 'new'") == 0
+
+
+@pytest.mark.parametrize(("provider", "channel", "channels"), [
+    ("smtp", "sms", "email"), ("twilio", "voice", "sms"), ("webhook", "fax", "email, sms, voice"),
+])  # fmt: skip
+def test_an_account_for_a_channel_that_its_provider_lacks_is_refused_when_it_is_made(
+    engine: sa.Engine, command, company: UUID, provider: str, channel: str, channels: str
+) -> None:
+    told = command("account", "new", "--channel", channel, "--provider", provider, "--as", "olga", *WHY)
+    assert refused(told, f"provider {provider} has no channel {channel!r}: use {channels}")
+    assert one(engine, "select count(*) from delivery.provider_accounts where name = 'new'") == 0
+
+
+def test_a_key_that_a_new_provider_does_not_know_is_named_until_it_is_taken_away(
+    engine: sa.Engine, command, company: UUID, tmp_path: Path
+) -> None:
+    assert command("account", "mail", "--set", "delay_seconds=0.5", "--as", "olga", *WHY).code == 0
+    change = ("account", "mail", "--provider", "file", "--set", f"folder={tmp_path}", "--as", "olga", *WHY)
+    assert refused(command(*change), "'delay_seconds' is no key of provider file: use")
+    assert command(*change, "--set", "delay_seconds=").code == 0
+
+
+def test_a_launch_that_reaches_nobody_says_so_and_why(engine: sa.Engine, command, company: UUID) -> None:
+    told = command("launch", "spring", "--request", "r-1", "--as", "max", "--json").json
+    assert (told["intended"], told["suppressed"], told["excluded"]) == (5, 1, {"opt_out": 1})
+    everybody = ("taken@example.com", "also@example.com", "busy@example.com", "doubtful@example.com")
+    assert command("suppress", *everybody, "--reason", "complaint", "--source", "a letter").code == 0
+    why = "nothing will be sent, everybody is left out: complaint 4, opt_out 1"
+    assert why in command("preview", "spring").text
+    text = command("launch", "spring", "--occurrence", "2", "--as", "max").text
+    assert why in text
+    assert "Left out" in text
+    assert "revenue-os campaign work" not in text
+
+
+def test_an_audience_of_nobody_is_refused_with_where_to_look(
+    engine: sa.Engine, command, company: UUID
+) -> None:
+    one(engine, "update spine.spine_contacts set email = null returning 1")
+    told = "nobody of the segment has an address for email; campaign preview tells who is left out"
+    assert refused(command("launch", "spring", "--as", "max"), told)
+    assert "everybody is left out: no_address 5" in command("preview", "spring").text
 
 
 def test_what_is_not_named_of_an_account_stays(engine: sa.Engine, command, company: UUID) -> None:

@@ -232,6 +232,20 @@ def test_what_was_approved_goes_out_through_the_approved_account_alone(
     assert acme.work() == {"sent": 5}
 
 
+def test_what_was_launched_under_an_older_rule_of_approvals_waits_and_says_what_to_do(acme: Company) -> None:
+    acme.launch()
+    older = "0" * 64
+    with acme.engine.begin() as connection:
+        connection.exec_driver_sql("alter table delivery.contents disable trigger user")
+        connection.exec_driver_sql(f"update delivery.contents set content_hash = '{older}'")
+        connection.exec_driver_sql(f"update delivery.campaign_runs set content_hash = '{older}'")
+        connection.exec_driver_sql("alter table delivery.contents enable trigger user")
+    assert (acme.work(), acme.effects()) == ({}, {})
+    told = acme.pinned("select last_error from delivery.job_queue")[0][0]
+    assert "the approval is older than a change of what approvals cover" in told
+    assert told.endswith("have the content written and approved again")
+
+
 def test_who_opts_out_after_the_launch_is_not_contacted(acme: Company) -> None:
     acme.launch()
     acme.call(setup.suppress, ["p1@x.co"], reason="opt_out", source="test")

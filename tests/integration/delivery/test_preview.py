@@ -126,7 +126,10 @@ def test_without_a_cap_there_is_no_quota(acme: Company) -> None:
 def test_the_finish_is_unknown_before_anything_was_sent(acme: Company) -> None:
     acme.ready()
     forecast = previewed(acme).forecast
-    assert (forecast.finishes_at, forecast.told) == (None, "unknown: no pace yet")
+    assert (forecast.finishes_at, forecast.told) == (
+        None,
+        "unknown: not measured, account mail has sent to fewer than 50 people in 7 days",
+    )
 
 
 def test_the_caps_alone_give_the_earliest_finish_while_no_pace_is_known(acme: Company) -> None:
@@ -135,7 +138,10 @@ def test_the_caps_alone_give_the_earliest_finish_while_no_pace_is_known(acme: Co
     at = datetime(2026, 11, 20, 12, tzinfo=UTC)
     forecast = previewed(acme, at=at).forecast
     assert forecast.finishes_at == at + timedelta(hours=2)
-    assert forecast.told == "the caps alone, at the earliest: no pace is known yet; a cap of 25 per hour"
+    assert forecast.told == (
+        "the caps alone, at the earliest: not measured, account mail has sent to fewer than 50 people in 7 days;"
+        " a cap of 25 per hour"
+    )
 
 
 def sent_at_two_a_second(acme: Company) -> None:
@@ -177,14 +183,16 @@ def test_what_is_tried_again_is_not_done_with(acme: Company) -> None:
     assert previewed(acme, another(acme)).forecast.measured == 55
 
 
-def test_another_account_of_the_channel_gives_the_pace_of_one_that_never_sent(acme: Company) -> None:
+def test_what_another_account_managed_is_no_pace_of_one_that_never_sent(acme: Company) -> None:
     sent_at_two_a_second(acme)
     acme.call(setup.account, "other", channel="email", provider="memory", sender="a@x.co", is_connected=True,
               config={"unsubscribe_base": "https://x.co/u"})  # fmt: skip
     other = another(acme)
     acme.campaign_id = other
     acme.write(account="other")
-    assert "of all email of the tenant" in previewed(acme).forecast.told
+    forecast = previewed(acme).forecast
+    assert (forecast.finishes_at, forecast.per_hour, forecast.measured) == (None, None, 0)
+    assert forecast.told.startswith("unknown: not measured, account other has sent to fewer than 50 people")
 
 
 def test_a_pace_of_few_people_or_of_long_ago_is_none(acme: Company) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -33,7 +34,11 @@ def written(folder: Path) -> list[dict]:
 
 def test_a_preview_says_what_is_not_known(command, company: UUID) -> None:
     said = " ".join(command("preview", "spring").text.split())
-    for each in ("unknown: no pace yet", "unknown: account mail has no price", "4 units, no cap"):
+    for each in (
+        "unknown: not measured, account mail has sent to",
+        "unknown: account mail has no price",
+        "4 units, no cap",
+    ):
         assert each in said
 
 
@@ -65,7 +70,7 @@ def test_a_preview_tells_cost_quota_time_and_conflicts_to_people_and_to_programs
     assert seen["person_cap"] == {"limit": 1, "days": 7, "excluded": 0, "at_risk": 4}
     said = " ".join(command("preview", "autumn").text.split())
     for each in (
-        "1.00 EUR, 4 at 0.25 EUR", "no pace is known yet", "cap of 3 per hour", "4 of other runs before",
+        "1.00 EUR, 4 at 0.25 EUR", "at the earliest: not measured", "cap of 3 per hour", "4 of other runs before",
         "Other campaigns to the same people", "Of 1 messages in 7 days to one person: 0 have had them and are left out, 4 will",
     ):  # fmt: skip
         assert each in said
@@ -75,6 +80,32 @@ def test_a_dry_run_takes_the_schedule_into_account(command, company: UUID) -> No
     when = ("--at", "2030-07-01T09:00", "--time-zone", "Europe/Berlin")
     for asked in (("preview", "spring"), ("launch", "spring", "--dry-run")):
         assert command(*asked, *when, "--json").json["starts_at"] == "2030-07-01T07:00:00+00:00"
+
+
+def test_the_command_that_a_dry_run_suggests_keeps_every_option(
+    engine: sa.Engine, command, company: UUID
+) -> None:
+    at = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M}"
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    options = ["--channel", "email", "--step", "1", "--at", at, "--until", until, "--time-zone", "UTC"]
+    more = ["--occurrence", "2030 winter", "--request", "it's r-1", "--as", "max"]
+    text = command("launch", "spring", "--dry-run", *options, *more).text
+    (line,) = [line for line in text.splitlines() if line.startswith("Launch")]
+    words = shlex.split(line)[1:]
+    hash_ = one(engine, "select left(content_hash, 16) from delivery.contents")
+    assert words[:3] == ["revenue-os", "campaign", "launch"]
+    assert words[6:] == ["--hash", hash_, *options, *more]
+    assert command(*words[2:]).code == 0
+    assert (
+        one(engine, "select request_id || ', ' || occurrence from delivery.campaign_runs")
+        == "it's r-1, 2030 winter"
+    )
+    assert "--as NAME" in command("preview", "spring").text
+
+
+def test_a_dry_run_under_the_hash_of_another_text_is_refused(command, company: UUID) -> None:
+    asked = ("launch", "spring", "--dry-run", "--hash", "0" * 16, "--as", "max")
+    assert refused(command(*asked), "is not what was shown")
 
 
 @pytest.mark.parametrize("price", ["cheap", "-1", "1 euros"])
@@ -105,6 +136,10 @@ def test_a_test_is_sent_to_the_seed_list_and_to_nobody_else(
     assert (message["subject"], message["to"]) == ("[Test] Hi", SEED)
     assert refused(
         command("test", "spring", "--to", "taken@example.com", "--as", "max"), "is not on the seed list"
+    )
+    assert refused(
+        command("test", "spring", "--to", "Not-An-Address", "--as", "max"),
+        "Error: Not-An-Address is no address of email: write the address alone, as ann@x.co",
     )
     assert len(written(outgoing)) == 1
     assert one(engine, "select count(*) from delivery.channel_outbox") == 0

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import control, send, views
+from kernel.delivery import control, oversight, send, views
 from kernel.delivery.providers.base import unknown
 from kernel.errors import RefusedError
 from tests.fakes.campaigns import ATTEMPTS, Scripted, add_company, later, launched, worker
@@ -178,7 +178,7 @@ def test_a_job_of_a_paused_run_waits_for_no_time(engine: sa.Engine, company: UUI
     with engine.begin() as connection:
         control.pause(connection, company, run_id, actor="ann", at=datetime.now(UTC))
         tenancy.service(connection)
-        due = views.due(connection)
+        due = oversight.due(connection)
     assert [job.scheduled_for for job in seen(engine, company, views.drawer, run_id).jobs] == [None]
     assert (due.due_jobs, due.waiting_jobs, due.next_at) == (0, 1, None)
 
@@ -188,8 +188,8 @@ def test_what_is_due_is_counted_over_all_tenants(engine: sa.Engine, company: UUI
     launched(engine, add_company(engine, "other"))
     with engine.begin() as connection:
         tenancy.service(connection)
-        assert (views.due(connection).due_jobs, views.due_items(connection)) == (2, 3 + 4)
-        assert (views.in_flight(connection, company), views.in_flight(connection, None)) == (3, 7)
+        assert (oversight.due(connection).due_jobs, oversight.due_items(connection)) == (2, 3 + 4)
+        assert (oversight.in_flight(connection, company), oversight.in_flight(connection, None)) == (3, 7)
 
 
 def test_another_tenant_sees_nothing_of_a_run(engine: sa.Engine, company: UUID) -> None:
