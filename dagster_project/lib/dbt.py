@@ -180,7 +180,9 @@ def nodes_under(*folders: str) -> list[Mapping[str, Any]]:
     return [
         node
         for node in manifest()["nodes"].values()
-        if node["resource_type"] == "model" and node["fqn"][1] in folders and node["fqn"][2] not in _WITHOUT_WINDOW
+        if node["resource_type"] == "model"
+        and node["fqn"][1] in folders
+        and node["fqn"][2] not in _WITHOUT_WINDOW
     ]
 
 

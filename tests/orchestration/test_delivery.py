@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from dagster_project.definitions import defs
-from dagster_project.defs.delivery import review, tables, work
+from dagster_project.defs.delivery import review, work
+from dagster_project.lib import tables
 from kernel.delivery import send
 from kernel.delivery.invariants import INVARIANTS
 from kernel.delivery.providers import registry

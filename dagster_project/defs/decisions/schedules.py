@@ -8,6 +8,7 @@ from dagster_project.database import engine
 from dagster_project.defs.decisions.cycles import ACTIONS, CYCLES
 from dagster_project.defs.decisions.results import DIGEST, RESULTS, apply_actions, revert_actions
 from dagster_project.defs.warehouse.metrics import SNAPSHOTS
+from dagster_project.lib.busy import is_busy
 from dagster_project.lib.partitions import daily
 from kernel import tenancy
 
@@ -60,17 +61,6 @@ write_digest_weekly = dg.ScheduleDefinition(
 )
 
 
-def _is_busy(context: dg.SensorEvaluationContext, job: str) -> bool:
-    # One run takes everything that is due, so a second beside it would find nothing.
-    waiting = [
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ]
-    return bool(context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=waiting), limit=1))
-
-
 @dg.sensor(job=apply_actions, minimum_interval_seconds=30, default_status=_ON)
 def actions_approved(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Approved actions whose time has come, or whose worker was lost: one run for all of them."""
@@ -103,13 +93,13 @@ def cycles_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
     now = _now()
     triggers.collect(engine(), now)
     tenants = cycles.waiting(engine(), now)
-    if not tenants or _is_busy(context, "decide"):
+    if not tenants or is_busy(context, "decide"):
         return dg.SkipReason(f"{tenants} tenants wait")
     return dg.RunRequest(partition_key=_yesterday(now))
 
 
 def _request(context: dg.SensorEvaluationContext, job: str, waiting) -> dg.RunRequest | dg.SkipReason:
-    if not waiting.actions or _is_busy(context, job):
+    if not waiting.actions or is_busy(context, job):
         return dg.SkipReason(f"{waiting.actions} actions wait")
     return dg.RunRequest(run_key=waiting.key, tags={"actions": str(waiting.actions)})
 

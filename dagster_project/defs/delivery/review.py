@@ -9,8 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.database import engine
-from dagster_project.defs.delivery.tables import table
 from dagster_project.lib import plots
+from dagster_project.lib.tables import table
 from kernel import tenancy
 from kernel.delivery.invariants import INVARIANTS
 

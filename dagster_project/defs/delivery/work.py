@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.database import engine
+from dagster_project.lib.busy import is_busy
 from kernel import tenancy
 
 # What may be sent is decided by approvals, pauses and stops, not by whether a sensor looks.
@@ -62,7 +63,7 @@ def settle_lost(context: dg.OpExecutionContext, config: Bounds) -> None:
 
 @dg.op(description="Asks providers once more about open cases, and lists those that a person has to answer.")
 def look_up_due(context: dg.OpExecutionContext, config: Bounds) -> None:
-    from dagster_project.defs.delivery.tables import table
+    from dagster_project.lib.tables import table
     from kernel.delivery import oversight, reconcile
 
     worker = _worker(context.run_id, config.minutes)
@@ -100,20 +101,9 @@ def _request(context: dg.SensorEvaluationContext, job: str, name: str) -> dg.Run
         tenancy.service(connection)
         waiting = getattr(oversight, name)(connection, _now())
     told = f"{waiting.count} wait" + (f", {waiting.overdue} cases are overdue" if waiting.overdue else "")
-    if not waiting.count or _is_busy(context, job):
+    if not waiting.count or is_busy(context, job):
         return dg.SkipReason(told)
     return dg.RunRequest(run_key=waiting.key, tags={"waiting": str(waiting.count)})
-
-
-def _is_busy(context: dg.SensorEvaluationContext, job: str) -> bool:
-    # One run works until nothing is due, so a second beside it would only take its turn.
-    unfinished = [
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ]
-    return bool(context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=unfinished), limit=1))
 
 
 # Promised is a start within two minutes; a run needs some of them to begin.
