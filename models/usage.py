@@ -339,6 +339,8 @@ billing_reconciliation_jobs = table(
     # The share by which the worst of the counts was off, 0.01 for one in a hundred; and all of them.
     sa.Column("last_drift_pct", sa.Numeric),
     empty_json("drift"),
+    # Transactions: the newest one that changed the month, and the oldest one that the last count may not have seen.
+    sa.Column("changed_to", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("counted_to", sa.BigInteger),
     created_at(),
     updated_at(),

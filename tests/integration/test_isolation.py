@@ -163,8 +163,8 @@ _APPEND_ONLY = (
     "usage.usage_decisions",
     "usage.usage_meter_values",
 )
-# Rows of the ledger change in two ways only, and its own tests try all the others.
-_GUARDED = ("usage.ingest_idempotency",)
+# Rows of the ledger and invoices change in one or two ways only, and their own tests try all the others.
+_GUARDED = ("usage.ingest_idempotency", "usage.usage_invoices", "usage.usage_invoice_lines")
 TABLES = pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.fullname)
 
 

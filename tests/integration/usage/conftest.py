@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from tests.integration.usage import capturing
+from tests.integration.usage import capturing, closing
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +20,8 @@ def usage_engine(module_database_url: str) -> Iterator[sa.Engine]:
 @pytest.fixture
 def shop(usage_engine: sa.Engine) -> capturing.Shop:
     return capturing.shop(usage_engine)
+
+
+@pytest.fixture
+def closer(usage_engine: sa.Engine) -> closing.Closer:
+    return closing.closer(usage_engine)

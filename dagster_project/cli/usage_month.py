@@ -1,0 +1,329 @@
+"""What is done with a month of usage: recounting, closing, invoicing, correcting it, and proving it to others.
+
+What comes in, sites and plans stand in `usage`. Refusals of the kernel stand there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from dagster_project.cli import campaign_asked as asked
+from dagster_project.cli import ui
+
+app = typer.Typer(help="Months of usage: recount, close, invoice, correct, export.", no_args_is_help=True)
+
+_LATE_DAYS = 3
+
+_Month = Annotated[str, typer.Option("--month", help="In UTC, as 2026-01.")]
+_AnyMonth = Annotated[str | None, typer.Option("--month", help="In UTC, as 2026-01; all when left out.")]
+_Site = Annotated[str, typer.Option("--site", help="Public id or id.")]
+
+
+@app.command()
+def periods(
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")] = "",
+    days: Annotated[
+        int, typer.Option(help="A month that ended so many days ago should be closed.", min=0)
+    ] = _LATE_DAYS,
+    as_json: ui.Json = False,
+) -> None:
+    """Months and their states, and those that should be closed by now: then it ends with 1."""
+    from kernel import tenancy
+    from kernel.usage import periods as months
+
+    with ui.connection() as connection:
+        late = months.missed(connection, at=asked.now(), days=days)
+        rows = []
+        if tenant:
+            found = tenancy.find(connection, tenant)
+            late = [each for each in late if each.tenant_id == found.id]
+            rows = months.listed(connection, found.id)
+    if as_json:
+        ui.emit(
+            {"periods": [ui._plain(row) for row in rows], "missed": [ui._plain(row) for row in late]}, as_json
+        )
+    else:
+        if tenant:
+            ui.emit(rows, as_json, title="Months")
+        if late:
+            told = [
+                {"tenant": row.tenant, "month": row.year_month, "state": row.state or "never metered", "days": row.days}
+                for row in late
+            ]  # fmt: skip
+            ui.emit(told, as_json, title=f"Ended {days} days ago or earlier, and not closed")
+            ui.step("Next", "revenue-os usage close --month MONTH -t TENANT --as NAME, the oldest first")
+    if late:
+        raise typer.Exit(1)
+
+
+@app.command()
+def recount(
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")] = "",
+    month: Annotated[
+        str | None, typer.Option("--month", help="Count this one whether it changed or not; needs --tenant.")
+    ] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """Compare what changed with the ledger everywhere it was counted, and correct counters; 1 when something is off."""
+    from kernel import tenancy
+    from kernel.usage import recount as recounts
+
+    if month and not tenant:
+        ui.fail("name the tenant whose month is counted with --tenant")
+    engine, now = ui.connect(), asked.now()
+    only = None
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        known = [tenancy.find(connection, tenant)] if tenant else tenancy.all_tenants(connection)
+    if tenant:
+        only = known[0].id
+    for each in known:
+        # Of each tenant by itself: the oldest transaction under way is looked for once, and nobody waits for all.
+        with engine.begin() as connection:
+            recounts.find(connection, each.id, now)
+            if month:
+                recounts.queue(connection, each.id, month, at=now)
+    done = recounts.work(engine, _worker(), asked.now, tenant_id=only, month=month)
+    off = [each for each in done if each.error or (each.matrix and each.matrix.off)]
+    counts = dict(Counter(each.status for each in done)) or {"COMPLETED": 0}
+    told = [
+        {
+            "site": str(each.job.site_id), "month": each.job.year_month, "status": each.status,
+            "off": each.error or ", ".join(f"{name} {by:+,}" for name, by in sorted(each.matrix.off.items())),
+            "alarm": bool(each.matrix and each.matrix.alarms),
+        }
+        for each in off
+    ]  # fmt: skip
+    if as_json:
+        ui.emit({"jobs": counts, "off": told}, as_json)
+    else:
+        ui.emit(counts, as_json, title="Recounts")
+        if told:
+            ui.emit(
+                told, as_json, title="Not the same everywhere (counters of open months are corrected now)"
+            )
+    if off:
+        raise typer.Exit(1)
+
+
+@app.command()
+def close(
+    month: _Month,
+    tenant: asked.Tenant,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what is in the way.")] = False,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Recount a month, check what must hold, freeze it for good, and draft its invoices."""
+    from kernel import tenancy
+    from kernel.usage import close as closing
+    from kernel.usage import periods as months
+    from kernel.usage import recount as recounts
+
+    engine, now = ui.connect(), asked.now()
+    months.bounds(month)
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        found = tenancy.find(connection, tenant)
+        if not dry_run:
+            who = _speaker(user)
+            months.begin_closing(connection, found.id, at=now)
+            recounts.find(connection, found.id, now)
+    if not dry_run:
+        recounts.work(engine, _worker(), asked.now, tenant_id=found.id, month=month)
+    if dry_run:
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            checks = closing.preflight(connection, found.id, month, at=now)
+        rows = [{"check": each.name, "holds": each.is_ok, "why": each.why} for each in checks]
+        ui.emit(rows, as_json, title=f"Before {month} is closed")
+        if not all(each.is_ok for each in checks):
+            raise typer.Exit(1)
+        return
+    with ui.spinner("Freezing", as_json), engine.begin() as connection:
+        done = closing.close(connection, found.id, month, at=now, actor=who)
+    ui.emit(done, as_json, title="Closed" if done.is_new else "It was closed before: nothing was changed")
+    if not as_json:
+        ui.step("Next", f"revenue-os usage invoice --month {month} -t {found.slug}")
+
+
+@app.command()
+def invoice(
+    tenant: asked.Tenant,
+    month: _AnyMonth = None,
+    final: Annotated[
+        str | None, typer.Option("--final", metavar="INVOICE", help="Make this draft final, for good.")
+    ] = None,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Invoices with their lines, of all months or one."""
+    from kernel.usage import invoices
+
+    with asked.of(tenant) as (connection, found):
+        if final is not None:
+            made = invoices.finalise(connection, found.id, _id(final), actor=_speaker(user), at=asked.now())
+            ui.emit(made, as_json, title="Final")
+            return
+        listed = invoices.listed(connection, found.id, month)
+        lines = {each.id: invoices.lines(connection, found.id, each.id) for each in listed}
+    if as_json:
+        ui.emit(
+            [ui._plain(each) | {"lines": [ui._plain(line) for line in lines[each.id]]} for each in listed],
+            as_json,
+        )
+        return
+    for each in listed:
+        ui.emit(each, as_json, title=f"{each.year_month} in {each.currency}")
+        ui.emit(lines[each.id], as_json)
+    if not listed:
+        ui.step("Invoices", "none: they are drafted when a month is closed")
+
+
+@app.command()
+def adjust(
+    tenant: asked.Tenant,
+    month: _AnyMonth = None,
+    site: Annotated[str | None, typer.Option("--site", help="Public id or id.")] = None,
+    events: Annotated[
+        int | None, typer.Option(help="How many more the month is billed for; fewer with a minus.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="late, void, credit or correction.")] = "correction",
+    message: Annotated[
+        str | None, typer.Option(help="Credit this message that was given up, in place of --events.")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason; it stands on the invoice.")] = "",
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Ask for a correction of a month, which somebody else approves; or list those there are."""
+    from kernel.usage import adjustments, overview
+
+    with asked.of(tenant) as (connection, found):
+        if events is None and message is None:
+            rows = adjustments.listed(connection, found.id, month)
+            shown = (
+                "id", "site", "of_year_month", "year_month", "kind", "quantity", "reason", "asked_by", "approved_by",
+            )  # fmt: skip
+            ui.emit([{name: row[name] for name in shown} for row in rows], as_json, title="Adjustments")
+            return
+        given: Any = {"reason": why, "actor": _speaker(user), "at": asked.now()}
+        if message is not None:
+            made = adjustments.credit(connection, found.id, _id(message), **given)
+        elif month is None or site is None:
+            ui.fail("name what is corrected with --month and --site")
+        else:
+            site_id = overview.find(connection, found.id, site).id
+            made = [
+                adjustments.ask(connection, found.id, site_id, month, events, kind=kind, **given)  # type: ignore[arg-type]
+            ]
+    ui.emit([{"adjustment": each} for each in made], as_json)
+    ui.step("Next", f"somebody else: revenue-os usage approve {made[0]} -t {found.slug} --as NAME")
+
+
+@app.command()
+def approve(
+    tenant: asked.Tenant,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ADJUSTMENT")] = None,
+    late: Annotated[
+        str | None, typer.Option("--late", metavar="MONTH", help="All late events of a month that wait.")
+    ] = None,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Approve corrections that others asked for, all that are named or none."""
+    from kernel.usage import adjustments
+
+    with asked.of(tenant) as (connection, found):
+        who = _speaker(user)
+        named = [_id(each) for each in ids or []]
+        if late is not None:
+            named += [
+                row["id"]
+                for row in adjustments.listed(connection, found.id, late)
+                if row["kind"] == "late" and row["of_year_month"] == late and row["approved_at"] is None
+            ]
+        if not named:
+            ui.fail("nothing waits for approval there: name adjustments, or a month with --late")
+        done = adjustments.approve(connection, found.id, named, actor=who, at=asked.now())
+    paid = Counter[tuple[str, str]]()
+    for each in done:
+        paid[each.of_year_month, each.pays] += each.quantity
+    rows = [{"month": of, "paid_by": pays, "events": count} for (of, pays), count in sorted(paid.items())]
+    ui.emit(rows, as_json, title="Approved")
+
+
+@app.command()
+def export(
+    month: _Month,
+    site: _Site,
+    tenant: asked.Tenant,
+    folder: Annotated[Path, typer.Option(help="Where the files go.", file_okay=False)] = Path(),
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Write the dispute pack of a site's month: its rows, what they come to, and the program that checks both."""
+    from kernel.usage import dispute, overview
+
+    who = _speaker(user)
+    with asked.of(tenant) as (connection, found):
+        site_id = overview.find(connection, found.id, site).id
+    with ui.spinner("Writing", as_json):
+        pack = dispute.export(ui.connect(), found.id, site_id, month, folder, actor=who, at=asked.now())
+    ui.emit(pack, as_json, title="Dispute pack")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="dispute-SITE-MONTH.csv; its manifest is beside it.")],
+    event: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Prove that this event is one of the rows.")
+    ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="HASH", help="The snapshot's hash as the invoice has it.")
+    ] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """Check a dispute pack byte by byte, without a database; 1 when something is wrong with it."""
+    from kernel.usage import verify as checking
+
+    try:
+        report = checking.verify(file, event=event, snapshot=snapshot)
+    except OSError as error:
+        ui.fail(f"{error.filename} cannot be read: {error.strerror}")
+    if as_json:
+        ui.emit(
+            {"is_sound": not report.findings, "findings": report.findings, "facts": report.facts}, as_json
+        )
+    else:
+        for sentence in report.findings or report.facts:
+            typer.echo(ui.lines(sentence))
+    if report.findings:
+        raise typer.Exit(1)
+
+
+def _worker() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _speaker(user: str) -> str:
+    """Who speaks; whether they may, the kernel says."""
+    from dagster_project.settings import settings
+
+    who = user or settings().user
+    if not who:
+        ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
+    return who
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        ui.fail(f"{text!r} is no id: copy the whole of it from the list")
