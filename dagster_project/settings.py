@@ -60,6 +60,15 @@ class Settings(BaseSettings):
     landing_dir: Place = Field(
         default_factory=lambda given: given["home"] / "landing", validation_alias="REVENUE_OS_LANDING_DIR"
     )
+    usage_inbox: Place = Field(
+        default_factory=lambda given: given["home"] / "usage" / "inbox", validation_alias="REVENUE_OS_USAGE_INBOX"
+    )
+    usage_events: Place = Field(
+        default_factory=lambda given: given["home"] / "usage" / "events", validation_alias="REVENUE_OS_USAGE_EVENTS"
+    )
+    usage_archive: Place = Field(
+        default_factory=lambda given: given["home"] / "usage" / "archive", validation_alias="REVENUE_OS_USAGE_ARCHIVE"
+    )
     env: Literal["local", "test", "production"] = Field("local", validation_alias="REVENUE_OS_ENV")
     app_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", validation_alias="APP_EXECUTOR"
@@ -71,6 +80,8 @@ class Settings(BaseSettings):
     evidence_key: Place | None = Field(None, validation_alias="REVENUE_OS_EVIDENCE_KEY")
     live_email: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_EMAIL")
     live_voice: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_VOICE")
+
+    idempotency_version: Literal["1", "2", "3"] = Field("1", validation_alias="OPSMANTIK_IDEMPOTENCY_VERSION")
 
     @property
     def data_dir(self) -> Path:

@@ -20,6 +20,7 @@ from dagster_project.cli import (
     metrics,
     sample,
     tenant,
+    usage,
 )
 from dagster_project.cli.ui import SentenceErrors
 
@@ -46,3 +47,4 @@ tenant.app.command()(login.login)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(sample.app, name="sample")
 app.add_typer(metrics.app, name="metrics")
+app.add_typer(usage.app, name="usage")

@@ -232,7 +232,8 @@ class Rulings(Sequence[Outcome]):
     def _stored_hash(self, place: int) -> bytes:
         first = self._earlier.get(place, place)
         found = self._found.get(first)
-        return self._events[first].payload_hash if found is None else bytes(found.payload_hash)
+        kept = None if found is None else found.payload_hash
+        return self._events[first].payload_hash if kept is None else bytes(kept)
 
 
 def billed(plan: Plan, event: Event) -> tuple[bool, str]:

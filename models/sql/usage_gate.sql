@@ -46,15 +46,20 @@ cross join lateral (
 on conflict do nothing
 
 -- look_up --
--- The rows that are there already. Lateral and not joined: a list has no statistics, and a scan of a ledger that grows by
--- millions must not look cheaper than look-ups.
+-- The rows that are there already, and what came too late for its month and was adjusted: of that no payload is kept.
+-- Lateral and not joined: a list has no statistics, and a scan of a ledger that grows by millions must not look cheaper
+-- than look-ups.
 select wanted.place, ledger.*
 from unnest(cast(:sites as uuid[]), cast(:keys as text[]), cast(:places as int[])) as wanted (site_id, key, place)
 cross join lateral (
     select billing_state, billable, payload_hash, year_month
     from usage.ingest_idempotency
     where tenant_id = :tenant_id and site_id = wanted.site_id and idempotency_key = wanted.key
-    offset 0
+    union all
+    select 'ACCEPTED', true, null, of_year_month
+    from usage.usage_adjustments
+    where tenant_id = :tenant_id and site_id = wanted.site_id and idempotency_key = wanted.key and kind = 'late'
+    limit 1
 ) as ledger
 
 -- insert --

@@ -57,6 +57,7 @@ def test_the_documented_defaults_are_the_real_ones(read):
         "REVENUE_OS_EVIDENCE_KEY": str(real.evidence_key or "none"),
         "REVENUE_OS_LIVE_EMAIL": str(real.live_email or "none"),
         "REVENUE_OS_LIVE_VOICE": str(real.live_voice or "none"),
+        "OPSMANTIK_IDEMPOTENCY_VERSION": real.idempotency_version,
     }
     assert documented() == shown
 

@@ -37,7 +37,7 @@ def keys_of(setting: object, site_ids: Any, payloads: Any, now_ms: Any) -> list[
     times = repeat(now_ms, len(rows)) if isinstance(now_ms, Integral) else _listed(now_ms)
     made: list[str | None] = []
     for site_id, row, time in zip(sites, rows, map(index, times), strict=True):
-        payload = row if type(row) is dict else _decoded(row)
+        payload = row if type(row) is dict else decoded(row)
         preimage = _preimage(version, site_id, payload, time)
         if preimage is not None:
             made.append(prefix + sha256(preimage).hexdigest())
@@ -93,7 +93,7 @@ def _no_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _decoded(row: Any) -> Any:
+def decoded(row: Any) -> Any:
     """What JSON.parse makes of a request's body; None when it is no JSON, or nested beyond Python's recursion."""
     if not isinstance(row, (str, bytes)):
         return row

@@ -293,3 +293,16 @@ def test_a_capture_costs_a_bounded_number_of_statements(shop: Shop) -> None:
     shop.capture(*(uuid4().hex for _ in range(300)))
     assert (one, len(asked) - one) == (one, one)
     assert one <= 14
+
+
+def test_what_was_adjusted_as_late_is_metered_by_no_later_request(shop: Shop):
+    shop.pinned(
+        "insert into usage.usage_adjustments"
+        " (tenant_id, site_id, year_month, of_year_month, idempotency_key, quantity, kind, reason, asked_by)"
+        " values (:tenant, :site, '2026-01', '2025-12', 'v3:late', 1, 'late', 'came when it was closed', 'ann')",
+        tenant=shop.tenant_id,
+        site=shop.site.id,
+    )
+    (outcome,) = shop.capture("v3:late")
+    assert (outcome.status, outcome.is_conflict) == ("duplicate", False)
+    assert shop.ledger() == {}

@@ -67,7 +67,7 @@ def test_the_quick_way_gives_what_the_exact_one_gives(version: int, body: dict[s
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_thousands_of_requests_give_what_they_give_one_by_one(version: int) -> None:
     asked = list(requests(seed=5, count=1_500))
-    bodies = [batch._decoded(each.text) for each in asked]
+    bodies = [batch.decoded(each.text) for each in asked]
     times = [each.now_ms for each in asked]
     expected = [one_by_one(version, body, now_ms) for body, now_ms in zip(bodies, times, strict=True)]
     assert keys_of(version, SITE, bodies, times) == expected

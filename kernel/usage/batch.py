@@ -1,0 +1,265 @@
+"""The batch door: files of events into the ledger, by the same rules as requests, with an outcome for every line.
+
+The same file again changes nothing: it came when it came first, and that instant stands in `ops.load_batches`. What
+belongs to a month that is closed becomes an adjustment that waits for approval. How files are read stands in `files`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.usage import audit, files, gate, outbox, payloads, plans
+from kernel.usage.gate import Event, Outcome
+from kernel.usage.keys.payload import InvalidPayloadError
+from kernel.usage.outbox import texts
+from kernel.usage.periods import month_of
+from kernel.usage.rulings import billed
+from kernel.usage.sites import Site
+from models.statements import array, statements
+
+# How far ahead the clock of the server may be that noted when an event came.
+_AHEAD = timedelta(minutes=5)
+_REASON = "came when its month was closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What became of a line. `status` is that of an outcome, or adjusted, not_billable, invalid; in a dry run, new.
+
+    not_billable came late and would not have been billed in its month either: nothing was written for it.
+    """
+
+    line: int
+    status: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Impact:
+    """What a file did, or would do. `months` counts its events by the month that they fall in and what they became."""
+
+    file: str
+    arrived_at: datetime
+    was_known: bool
+    statuses: Counter[str] = field(default_factory=Counter)
+    months: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How files are taken. `setting` is the version of keys (`keys.version`), `report` is told of every line that holds
+    anything, in the order of the file, once what became of it is committed.
+    """
+
+    engine: sa.Engine
+    site: Site
+    setting: object
+    actor: str
+    clock: Callable[[], datetime]
+    report: Callable[[Sequence[Line]], None] = lambda lines: None
+    publisher: outbox.Publisher = outbox.write
+
+    def take(self, path: Path) -> Impact:
+        """Meters the file's events, each part of it in a transaction of its own.
+
+        Raises RefusedError for a file that is not what its name says, and what a capture raises: what was committed
+        before stands, and the same file again goes on behind it.
+        """
+        files.kind(path)
+        given = {"tenant_id": self.site.tenant_id, "site": self.site.public_id, "digest": files.digest(path)}
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.site.tenant_id)
+            connection.execute(_sql("hold_file"), given | {"site_id": str(self.site.id)})
+            first = connection.execute(_sql("arrival"), given).scalar()
+            # Whoever's clock is behind does not become the first.
+            now = max(self.clock(), first) if first else self.clock()
+            file_id = connection.execute(
+                _sql("note_arrival"), given | {"file": path.name, "at": now}
+            ).scalar_one()
+        impact = Impact(path.name, first or now, first is not None)
+        error: BaseException | None = None
+        try:
+            for part in files.parts(path):
+                with self.engine.begin() as connection:
+                    lines = self._taken(connection, part, impact)
+                self._tell(lines, impact)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._end(file_id, given, impact, error)
+        return impact
+
+    def foresee(self, path: Path) -> Impact:
+        """What `take` would do now; nothing is written, held or refused for quota."""
+        files.kind(path)
+        given = {"tenant_id": self.site.tenant_id, "site": self.site.public_id, "digest": files.digest(path)}
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.site.tenant_id)
+            first = connection.execute(_sql("arrival"), given).scalar()
+        impact, seen = Impact(path.name, first or self.clock(), first is not None), set[bytes]()
+        for part in files.parts(path):
+            with self.engine.begin() as connection:
+                lines = self._foreseen(connection, part, impact, seen)
+            self._tell(lines, impact)
+        return impact
+
+    def _taken(self, connection: sa.Connection, part: files.Part, impact: Impact) -> list[Line]:
+        tenancy.service(connection, self.site.tenant_id)
+        sorted_out = self._sort(connection, part, impact, "hold_months")
+        lines = sorted_out.lines
+        outcomes = gate.capture(
+            connection, [event for _, event, _ in sorted_out.open], at=self.clock(), actor=self.actor,
+            publisher=self.publisher,
+        )  # fmt: skip
+        for (line, _, month), outcome in zip(sorted_out.open, outcomes, strict=True):
+            lines.append(Line(line, outcome.status, _why(outcome)))
+            impact.months[month][outcome.status] += 1
+        for line, month, status in self._adjusted(connection, sorted_out.late, impact):
+            lines.append(Line(line, status, _REASON if status == "adjusted" else ""))
+            impact.months[month][status] += 1
+        return sorted(lines, key=lambda each: each.line)
+
+    def _adjusted(
+        self, connection: sa.Connection, late: list[tuple[int, Event, str]], impact: Impact
+    ) -> Iterator[tuple[int, str, str]]:
+        """Of events of closed months their line, their month and what became of them."""
+        if not late:
+            return
+        # As a capture holds it: neither door meters what the other one is writing down.
+        held = {"tenant_id": self.site.tenant_id, "sites": array([self.site.id])}
+        connection.execute(statements("usage_gate")["hold_sites"], held)
+        known = self._known(connection, late)
+        plan = plans.plan_at(connection, self.site.tenant_id, self.site.id, self.clock())
+        wanted = {
+            event.key: month for place, (_, event, month) in enumerate(late)
+            if place not in known and billed(plan, event)[0]
+        }  # fmt: skip
+        made = connection.execute(
+            _sql("adjust_late"),
+            {
+                "tenant_id": self.site.tenant_id, "site_id": self.site.id, "month": month_of(self.clock()),
+                "of_months": texts(list(wanted.values())), "keys": texts(list(wanted)),
+                "reason": f"{_REASON}, in {impact.file}", "actor": self.actor, "at": self.clock(),
+            },
+        )  # fmt: skip
+        adjusted = set(made.scalars())
+        for place, (line, event, month) in enumerate(late):
+            if place in known:
+                yield line, month, known[place]
+            elif event.key in adjusted:
+                adjusted.remove(event.key)
+                yield line, month, "adjusted"
+            else:
+                yield line, month, "duplicate" if event.key in wanted else "not_billable"
+
+    def _foreseen(
+        self, connection: sa.Connection, part: files.Part, impact: Impact, seen: set[bytes]
+    ) -> list[Line]:
+        tenancy.service(connection, self.site.tenant_id)
+        sorted_out = self._sort(connection, part, impact, "months")
+        lines = sorted_out.lines
+        plan = plans.plan_at(connection, self.site.tenant_id, self.site.id, self.clock())
+        for is_late, events in ((False, sorted_out.open), (True, sorted_out.late)):
+            known = self._known(connection, events)
+            for place, (line, event, month) in enumerate(events):
+                # Half of the digest: a set of every key of a large file stays small.
+                short = bytes.fromhex(event.key[-32:])
+                status = known.get(place) or (
+                    "duplicate" if short in seen else "adjusted" if is_late else "new"
+                )
+                if status == "adjusted" and not billed(plan, event)[0]:
+                    status = "not_billable"
+                seen.add(short)
+                lines.append(Line(line, status))
+                impact.months[month][status] += 1
+        return sorted(lines, key=lambda each: each.line)
+
+    def _sort(self, connection: sa.Connection, part: files.Part, impact: Impact, asked: str) -> _Sorted:
+        """A part's records by whether their month takes usage."""
+        now, arrived = self.clock(), impact.arrived_at
+        clock = [instant or arrived for instant in part.received_at]
+        month = {instant: month_of(instant) for instant in {*clock, arrived, now}}
+        given = {"tenant_id": self.site.tenant_id, "months": texts(sorted({*month.values()}))}
+        states = {row.year_month: row.state for row in connection.execute(_sql(asked), given)}
+        # The gate opens the present one. A month that nobody has begun pays for nothing: its events are paid for when
+        # they arrive, as all others are.
+        is_open = {each: states.get(each, "") in ("OPEN", "CLOSING") for each in month.values()}
+        is_open[month[now]] |= month[now] not in states
+        paying = [
+            instant if is_open[month[instant]] or month[instant] in states else arrived for instant in clock
+        ]
+        for payload in part.payloads:
+            if isinstance(payload, dict):
+                payload.setdefault("s", self.site.public_id)
+        made = payloads.events(
+            self.site, part.payloads, setting=self.setting, clock=clock, received_at=paying
+        )
+        result = _Sorted([Line(line, "invalid", reason) for line, reason in part.refused])
+        for line, instant, paid, each in zip(part.lines, clock, paying, made, strict=True):
+            if isinstance(each, InvalidPayloadError):
+                result.lines.append(Line(line, "invalid", f"{each.code}: {each}"))
+            elif instant > now + _AHEAD:
+                result.lines.append(
+                    Line(line, "invalid", "received_at_in_future: received_at has not come yet.")
+                )
+            else:
+                (result.open if is_open[month[paid]] else result.late).append((line, each, month[paid]))
+        return result
+
+    def _known(self, connection: sa.Connection, events: list[tuple[int, Event, str]]) -> dict[int, str]:
+        """Of those that are metered or adjusted already, by their places, what they are answered."""
+        given = {
+            "tenant_id": self.site.tenant_id, "site_id": self.site.id,
+            "keys": texts([event.key for _, event, _ in events]), "places": array(range(len(events))),
+        }  # fmt: skip
+        rows = connection.execute(_sql("known"), given)
+        return {row.place: "rejected_quota" if row.is_refused else "duplicate" for row in rows}
+
+    def _tell(self, lines: list[Line], impact: Impact) -> None:
+        impact.statuses += Counter(line.status for line in lines)
+        self.report(lines)
+
+    def _end(self, file_id: Any, given: dict[str, Any], impact: Impact, error: BaseException | None) -> None:
+        counts = impact.statuses
+        told = {
+            "id": file_id, "status": "failed" if error else "loaded", "read": counts.total(),
+            "new": counts["queued"] + counts["degraded"] + counts["adjusted"], "duplicates": counts["duplicate"],
+            "refused": counts["invalid"] + counts["rejected_quota"], "at": self.clock(),
+            "error": f"{type(error).__name__}: {error}"[:500] if error else None,
+        }  # fmt: skip
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.site.tenant_id)
+            connection.execute(_sql("note_end"), given | told)
+            audit.append(
+                connection, self.site.tenant_id, "usage_imported", actor=self.actor, at=self.clock(),
+                site_id=self.site.id, file=impact.file, sha256=given["digest"], arrived_at=impact.arrived_at,
+                statuses=dict(counts), is_whole=error is None,
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """What came of a part's records before the gate: lines that are refused, and events with their line and month."""
+
+    lines: list[Line]
+    open: list[tuple[int, Event, str]] = field(default_factory=list)
+    late: list[tuple[int, Event, str]] = field(default_factory=list)
+
+
+def _why(outcome: Outcome) -> str:
+    if outcome.is_conflict:
+        return "payload_conflict: another payload was metered under its key"
+    return outcome.reason or ""
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("usage_doors")[name]

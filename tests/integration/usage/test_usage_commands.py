@@ -1,0 +1,235 @@
+"""`revenue-os usage` at the terminal: sites, keys, plans, files and how far a month is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner
+
+from kernel import members
+from kernel.errors import RefusedError
+from kernel.usage import overview, sites
+from tests.integration.usage.capturing import AT, Shop
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def cli(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Runs a command for the shop's tenant: its result as JSON, or the sentence it fails with."""
+    from dagster_project import database, settings
+    from dagster_project.cli.usage import app
+
+    monkeypatch.setenv("DATABASE_URL", shop.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("REVENUE_OS_USER", "ann")
+    for cached in (settings.settings, database.url, database.engine):
+        cached.cache_clear()
+    with shop.engine.begin() as connection:
+        members.add(connection, shop.tenant_id, uuid4(), "ann", "owner")
+        members.add(connection, shop.tenant_id, uuid4(), "bob", "member")
+
+    def run(*words: str | Path, fails: bool = False) -> Any:
+        result = CliRunner().invoke(app, [*map(str, words), "-t", str(shop.tenant_id), "--json"])
+        assert (result.exception is not None) == fails, result.output
+        return str(result.exception) if fails else json.loads(result.stdout)
+
+    yield run
+    for cached in (settings.settings, database.url, database.engine):
+        cached.cache_clear()
+
+
+def by_key(shop: Shop, token: str) -> str | None:
+    with shop.engine.begin() as connection:
+        found = sites.by_key(connection, token)
+        return found and found.public_id
+
+
+def test_a_site_is_made_with_a_key_that_works_until_it_is_revoked(shop: Shop, cli: Cli) -> None:
+    made = cli(
+        "site", "add", "Store", "--public-id", f"store-{shop.site.public_id}", "--origin", "https://x.co:8443"
+    )
+    assert by_key(shop, made["write_key"]) == made["site"]
+    second = cli("key", "add", made["site"])
+    listed = cli("key", "list", made["site"])
+    assert [key["id"] for key in listed] == [
+        second["id"],
+        next(key["id"] for key in listed if key["id"] != second["id"]),
+    ]
+    assert made["write_key"] not in json.dumps(listed)
+    cli("key", "revoke", second["id"])
+    assert (by_key(shop, second["write_key"]), by_key(shop, made["write_key"])) == (None, made["site"])
+    assert "no write key" in cli("key", "revoke", second["id"], fails=True)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "x.co",
+        "https://x.co/",
+        "https://X.co",
+        "ftp://x.co",
+        "https://x.co/a",
+        "https://",
+        "null",
+        "https://x.co:0",
+    ],
+)
+def test_what_is_no_origin_is_refused(cli: Cli, origin: str) -> None:
+    assert "is no origin" in cli("site", "add", "Store", "--origin", origin, fails=True)
+
+
+def test_a_closed_site_takes_nothing_and_stays_listed(shop: Shop, cli: Cli) -> None:
+    public_id = shop.site.public_id
+    cli("site", "close", public_id)
+    assert [(site["site"], site["status"]) for site in cli("site", "list")] == [(public_id, "closed")]
+    with pytest.raises(RefusedError, match="is closed or unknown"):
+        shop.capture("a")
+    assert "closed already" in cli("site", "close", public_id, fails=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("site", "add", "Store"),
+        ("site", "close", "SITE"),
+        ("key", "add", "SITE"),
+        ("plan", "set", "SITE", "--limit", "5"),
+    ],
+)
+def test_only_approvers_and_owners_change_what_is_taken(shop: Shop, cli: Cli, words: tuple[str, ...]) -> None:
+    given = [shop.site.public_id if word == "SITE" else word for word in words]
+    assert "is no approver or owner" in cli(*given, "--as", "bob", fails=True)
+    assert "does not belong" in cli(*given, "--as", "eve", fails=True)
+
+
+def test_a_plan_changes_what_is_said_and_keeps_the_rest(shop: Shop, cli: Cli) -> None:
+    public_id = shop.site.public_id
+    first = cli(
+        "plan",
+        "set",
+        public_id,
+        "--limit",
+        "500",
+        "--soft",
+        "--cap",
+        "1.5",
+        "--tier",
+        "1000:2.50",
+        "--tier",
+        "rest:2",
+    )
+    assert (first["monthly_limit"], first["tiers"], first["currency"]) == (
+        500,
+        ["1000:2.50", "rest:2"],
+        "USD",
+    )
+    second = cli("plan", "set", public_id, "--overage-price", "3", "--from", "2100-01-01T00:00")
+    assert second == first | {"overage_price_per_1k": "3", "valid_from": "2100-01-01T00:00:00+00:00"}
+    now, then = cli("plan", "show", public_id), cli("plan", "show", public_id, "--at", "2100-01-02T00:00")
+    assert (now["overage_price_per_1k"], then["overage_price_per_1k"]) == (None, "3")
+    assert now["valid_to"] == then["valid_from"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "nothing of the plan is given"),
+        (("--currency", "XXX"), "--currency 'XXX' is no ISO 4217 code"),
+        (("--minimum", "-1"), "--minimum '-1' is no number from 0 on"),
+        (("--cap", "0.5"), "--cap '0.5' is no number from 1 on"),
+        (("--base-price", "nan"), "--base-price 'nan' is no number"),
+        (("--tier", "1000:2"), "--tier rest:PRICE"),
+        (("--tier", "rest:2", "--tier", "10:1"), "--tier rest:PRICE"),
+        (("--tier", "10:1", "--tier", "10:1", "--tier", "rest:1"), "no tier behind the one before it"),
+        (("--tier", "rest:x"), "--tier rest: 'x' is no number"),
+        (("--limit", "5", "--from", "2001-01-01T00:00"), "cannot begin in the past"),
+        (("--limit", "5", "--from", "soon"), "'soon' is no instant"),
+    ],
+)
+def test_a_plan_that_cannot_stand_is_refused(shop: Shop, cli: Cli, words: tuple[str, ...], told: str) -> None:
+    assert told in cli("plan", "set", shop.site.public_id, *words, fails=True)
+
+
+def test_files_are_metered_and_every_line_reported(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    file, report = tmp_path / "a.jsonl", tmp_path / "report.csv"
+    file.write_text('{"url":"a"}\nnothing\n{"url":"b"}\n')
+    given = ("ingest", file, "--site", shop.site.public_id, "--report", report)
+    foreseen = cli(*given, "--dry-run")
+    assert [(row["status"], row["events"]) for row in foreseen] == [("new", 2), ("invalid", 1)]
+    assert shop.ledger() == {}
+    assert [(row["status"], row["events"]) for row in cli(*given)] == [("queued", 2), ("invalid", 1)]
+    with report.open(newline="") as rows:
+        assert [(row["line"], row["status"]) for row in csv.DictReader(rows)] == [
+            ("1", "queued"),
+            ("2", "invalid"),
+            ("3", "queued"),
+        ]
+    assert [(row["status"], row["events"]) for row in cli(*given)] == [("duplicate", 2), ("invalid", 1)]
+    assert len(shop.ledger()) == 2
+
+
+def test_a_file_or_site_that_is_not_there_is_named(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    missing = tmp_path / "none.csv"
+    assert (
+        cli("ingest", missing, "--site", "x", fails=True) == f"{missing} is no file: name one that is there"
+    )
+    near = shop.site.public_id[:-1]
+    assert f"did you mean {shop.site.public_id}?" in cli("plan", "show", near, fails=True)
+
+
+def test_a_month_is_told_with_the_overage_its_pace_leads_to(shop: Shop) -> None:
+    shop.soft(10, at=datetime(2026, 1, 1, tzinfo=UTC))
+    shop.capture(*map(str, range(14)), at=AT)
+    middle = datetime(2026, 1, 16, 12, tzinfo=UTC)
+    with shop.engine.begin() as connection:
+        (now,) = overview.month(connection, shop.tenant_id, "2026-01", middle)
+        (then,) = overview.month(connection, shop.tenant_id, "2026-01", middle + timedelta(days=60))
+        (first,) = overview.month(connection, shop.tenant_id, "2026-01", datetime(2026, 1, 1, tzinfo=UTC))
+    assert (now.limit, now.used, now.remaining, now.overage, now.refused) == (10, 14, 0, 4, 0)
+    # Twice as many at this pace, and no more than the cap.
+    assert (now.projected, now.projected_overage) == (20, 10)
+    assert (then.projected, then.projected_overage, first.projected) == (14, 4, 14)
+
+
+def test_a_month_of_nothing_is_told_and_one_to_come_is_refused(shop: Shop, cli: Cli) -> None:
+    assert [(row["used"], row["remaining"], row["projected"]) for row in cli("used")] == [(0, 1000, 0)]
+    assert "has not begun" in cli("used", "--month", "2999-01", fails=True)
+    assert "is no month" in cli("used", "--month", "2026-13", fails=True)
+
+
+def test_an_unknown_version_of_keys_stops_the_program(
+    cli: Cli, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project import settings
+
+    monkeypatch.setenv("OPSMANTIK_IDEMPOTENCY_VERSION", "4")
+    settings.settings.cache_clear()
+    assert "OPSMANTIK_IDEMPOTENCY_VERSION" in cli("site", "list", fails=True)
+
+
+def test_the_version_of_keys_is_that_of_the_setting(
+    cli: Cli, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project import settings
+
+    monkeypatch.setenv("OPSMANTIK_IDEMPOTENCY_VERSION", "3")
+    settings.settings.cache_clear()
+    (tmp_path / "a.jsonl").write_text('{"url":"a","sid":"v"}\n')
+    cli("ingest", tmp_path / "a.jsonl", "--site", shop.site.public_id)
+    (key,) = shop.ledger()
+    assert key.startswith("v3:")
+
+
+def test_sites_of_one_name_are_told_apart(shop: Shop) -> None:
+    with shop.engine.begin() as connection:
+        made: list[sites.Site] = [sites.make(connection, shop.tenant_id, "twin") for _ in range(2)]
+        with pytest.raises(RefusedError, match="2 sites named 'twin'"):
+            overview.find(connection, shop.tenant_id, "twin")
+        assert overview.find(connection, shop.tenant_id, str(made[1].id)) == made[1]
