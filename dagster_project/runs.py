@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -50,25 +51,35 @@ def compute_metrics(
     Waits for a run that is at work on the warehouse, and tells `on_wait` so. Raises RefusedError for a span that is reversed, or reaches before the first day that is kept or past yesterday.
     """
     _refuse_span(first, last)
+    result = _done(
+        "compute_metrics" if load else "restate_metrics",
+        {"metric_snapshots": {"config": {"tenant_ids": list(tenant_ids)}}},
+        range_tags(first.isoformat(), last.isoformat()),
+        on_wait,
+    )
+    rows = outcomes.of_run(engine(), result.run_id).row_count
+    return Computed(result.run_id, result.success, rows, _why(result))
+
+
+def rebuild(job: str, *, on_wait: Callable[[str], None] = lambda line: None) -> str:
+    """One run of a job that rebuilds marts; why it failed, empty when it did not. Waits as compute_metrics does."""
+    return _why(_done(job, {}, {}, on_wait))
+
+
+def _done(
+    job: str, ops: Mapping[str, Any], tags: Mapping[str, str], on_wait: Callable[[str], None]
+) -> dg.ExecuteInProcessResult:
     database.prepare()
-    job = defs().resolve_job_def("compute_metrics" if load else "restate_metrics")
-    config = {
-        "ops": {"metric_snapshots": {"config": {"tenant_ids": list(tenant_ids)}}},
-        # Every line is in the run's record; the terminal gets the outcome.
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-    }
+    made = defs().resolve_job_def(job)
+    # Every line is in the run's record; the terminal gets the outcome.
+    config = {"ops": dict(ops), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with instance() as running, _owned() as owner:
         end_lost_runs(running)
         _wait_for_the_warehouse(running, on_wait)
         with _dbt_lines_aside():
-            result = job.execute_in_process(
-                instance=running,
-                tags=range_tags(first.isoformat(), last.isoformat()) | owner,
-                run_config=config,
-                raise_on_error=False,
+            return made.execute_in_process(
+                instance=running, tags={**tags, **owner}, run_config=config, raise_on_error=False
             )
-    rows = outcomes.of_run(engine(), result.run_id).row_count
-    return Computed(result.run_id, result.success, rows, _why(result))
 
 
 def end_lost_runs(running: dg.DagsterInstance) -> list[str]:

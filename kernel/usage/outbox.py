@@ -45,9 +45,13 @@ def write(connection: sa.Connection, message: Message) -> None:
 
 def keep(connection: sa.Connection, message: Message, error: Exception) -> None:
     """Puts a message that could not be published into the buffer, and says why."""
-    told = f"{type(error).__name__}: {error}"[:_REASON]
-    reason = told.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    connection.execute(statements("usage_gate")["to_buffer"], _columns(message) | {"reason": reason})
+    connection.execute(statements("usage_gate")["to_buffer"], _columns(message) | {"reason": told(error)})
+
+
+def told(error: Exception) -> str:
+    """An error as a column keeps it."""
+    words = f"{type(error).__name__}: {error}"[:_REASON]
+    return words.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _columns(message: Message) -> dict[str, Any]:

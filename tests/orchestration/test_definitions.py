@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from dagster_project.definitions import defs
+from dagster_project.defs.usage.months import months
 from dagster_project.lib.partitions import daily
 
 SNAPSHOTS = dg.AssetKey(["analytics", "metric_snapshots_daily"])
@@ -56,12 +57,12 @@ def test_every_asset_says_what_it_is_and_whose(specs: list[dg.AssetSpec]) -> Non
     assert poor == []
 
 
-def test_a_night_builds_the_metrics_and_leaves_the_marts_of_deliveries_alone(
+def test_a_night_builds_the_metrics_and_leaves_the_marts_without_a_window_alone(
     location: dg.Definitions,
 ) -> None:
     steps = location.resolve_job_def("compute_metrics").graph.node_dict
     assert "metric_snapshots" in steps
-    assert "delivery_marts" not in steps
+    assert not {"delivery_marts", "usage_marts"} & steps.keys()
 
 
 def test_lineage_leads_from_a_csv_file_to_the_snapshots(location: dg.Definitions) -> None:
@@ -75,7 +76,8 @@ def test_lineage_leads_from_a_csv_file_to_the_snapshots(location: dg.Definitions
 def test_partitioned_assets_share_one_start_and_stay_within_the_budget(specs: list[dg.AssetSpec]) -> None:
     partitioned = [spec.partitions_def for spec in specs if spec.partitions_def is not None]
     assert partitioned
-    assert set(partitioned) == {daily()}
+    assert set(partitioned) == {daily(), months()}
+    assert daily().start == months().start
     assert len(daily().get_partition_keys(current_time=datetime(2034, 1, 1, tzinfo=UTC))) < 100_000
 
 

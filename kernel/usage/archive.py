@@ -1,0 +1,142 @@
+"""Retention: months that are closed and whose keys have expired leave the ledger, once they stand in files.
+
+A file holds the very lines that the month's snapshot is bound to, and is read again before a row is deleted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.errors import RefusedError
+from kernel.usage import audit, evidence, periods, verify
+from models.statements import statements
+from models.usage import RETENTION_DAYS
+
+_AT_ONCE = 10_000  # rows that one transaction deletes
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A site's month that may leave the ledger; `is_archived` when only the deletion was left."""
+
+    tenant_id: UUID
+    tenant: str
+    site_id: UUID
+    site: str
+    year_month: str
+    rows: int
+    is_archived: bool
+
+
+def due(connection: sa.Connection, *, at: datetime, tenant_id: UUID | None = None) -> list[Month]:
+    """The months of all tenants, or one, that may leave the ledger: closed, with their last key expired."""
+    tenancy.service(connection, tenant_id)
+    given = {"at": at, "days": RETENTION_DAYS, "only_tenant": tenant_id}
+    return [
+        Month(
+            row.tenant_id,
+            row.tenant,
+            row.site_id,
+            row.site,
+            row.year_month,
+            row.row_count,
+            row.archived is not None,
+        )
+        for row in connection.execute(_sql("archivable"), given)
+    ]
+
+
+def archive(engine: sa.Engine, month: Month, root: Path, *, at: datetime, actor: str) -> Path:
+    """Writes the month's file, proves it by the snapshot, notes it, and deletes the rows; the file.
+
+    Repeated after a failure it goes on. Raises RefusedError, with every row left, when the file is not what was invoiced.
+    """
+    name = f"{month.tenant}/{month.year_month}/usage-{month.site_id}-{month.year_month}.csv.gz"
+    file = root / name
+    given = {"tenant_id": month.tenant_id, "site_id": month.site_id, "month": month.year_month}
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        tenancy.service(connection, month.tenant_id)
+        known = connection.execute(_sql("archived"), given).first()
+        if known is None:
+            _write(connection, month, file)
+        frozen = evidence.snapshots(
+            connection, month.tenant_id, month=month.year_month, site_id=month.site_id
+        )[0]
+    sha256 = _proven(file, month, frozen)
+    with engine.begin() as connection:
+        tenancy.service(connection, month.tenant_id)
+        noted = connection.execute(
+            _sql("note_archive"),
+            given | {"place": name, "sha256": sha256, "row_count": frozen["row_count"],
+                     "merkle_root": frozen["merkle_root"], "at": at},
+        )  # fmt: skip
+        if noted.rowcount:
+            audit.append(
+                connection, month.tenant_id, "month_archived", actor=actor, at=at, site_id=month.site_id,
+                year_month=month.year_month, rows=frozen["row_count"], sha256=sha256, place=name,
+            )  # fmt: skip
+    _delete(engine, month, given)
+    return file
+
+
+def _write(connection: sa.Connection, month: Month, file: Path) -> None:
+    part = file.with_suffix(".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as raw:
+            # Without a time of writing in it, the same month is the same bytes.
+            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as target:
+                target.write(verify.HEADER + b"\n")
+                evidence.rows_of(connection, month.tenant_id, month.site_id, month.year_month, target.write)
+            raw.flush()
+            os.fsync(raw.fileno())
+        part.replace(file)
+    except OSError as error:
+        raise RefusedError(f"{file.name} cannot be written to {file.parent}: {error.strerror}") from None
+
+
+def _proven(file: Path, month: Month, frozen: Mapping[str, Any]) -> str:
+    """Reads the file as anybody else would, and holds it against what was invoiced; its SHA-256."""
+    digest, rows = hashlib.sha256(), verify.Rows(month.year_month)
+    try:
+        with file.open("rb") as raw:
+            while piece := raw.read(_PIECE):
+                digest.update(piece)
+        with gzip.open(file, "rb") as lines:
+            if lines.readline() != verify.HEADER + b"\n":
+                raise RefusedError(f"{file} is no archive of usage: put the one back that was written")
+            while piece := lines.read(_PIECE):
+                rows.feed(piece)
+        rows.end()
+    except (OSError, EOFError, verify.PackError) as error:
+        raise RefusedError(f"{file} cannot be read ({error}): put the one back that was written") from None
+    if rows.findings or (rows.tree.root().hex(), rows.row_count) != (frozen["merkle_root"], frozen["row_count"]):
+        raise RefusedError(f"{file} is not what was invoiced of {month.year_month}: nothing was deleted")
+    return digest.hexdigest()
+
+
+def _delete(engine: sa.Engine, month: Month, given: Mapping[str, Any]) -> None:
+    while True:
+        with engine.begin() as connection:
+            tenancy.service(connection, month.tenant_id)
+            if not connection.execute(_sql("delete_archived"), {**given, "most": _AT_ONCE}).rowcount:
+                break
+    with engine.begin() as connection:
+        tenancy.service(connection, month.tenant_id)
+        connection.execute(_sql("delete_messages"), {**given, "ends": periods.bounds(month.year_month)[1]})
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("usage_watch")[name]

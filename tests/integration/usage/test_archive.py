@@ -1,0 +1,104 @@
+"""Rows leave the ledger only when they stand in a file that gives the invoiced root."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from kernel.errors import RefusedError
+from kernel.usage import archive, verify
+from tests.integration.usage.closing import Closer
+
+# Of a key that was metered on the last day of January 2025, and then some.
+OLD = datetime(2025, 1, 15, 10, tzinfo=UTC)
+CLOSE_AT = datetime(2025, 2, 1, 6, tzinfo=UTC)
+EXPIRED = datetime(2025, 5, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def closed(closer: Closer) -> Closer:
+    """January of last year, with three events, closed."""
+    closer.capture("a", "b", 'c,"=1', at=OLD)
+    closer.recount(at=CLOSE_AT)
+    closer.close_month("2025-01", at=CLOSE_AT)
+    return closer
+
+
+def due(closer: Closer, at: datetime = EXPIRED) -> list[archive.Month]:
+    with closer.engine.begin() as connection:
+        return archive.due(connection, at=at, tenant_id=closer.tenant_id)
+
+
+def archived(closer: Closer, root: Path) -> Path:
+    (month,) = due(closer)
+    return archive.archive(closer.engine, month, root, at=EXPIRED, actor="operator")
+
+
+def test_a_month_is_due_when_its_last_key_has_expired(closed: Closer):
+    assert due(closed, datetime(2025, 5, 1, tzinfo=UTC)) == []
+    (month,) = due(closed, EXPIRED)
+    assert (month.year_month, month.rows, month.is_archived) == ("2025-01", 3, False)
+
+
+def test_a_month_that_is_not_closed_is_never_due(closer: Closer):
+    closer.capture("a", at=OLD)
+    assert due(closer, datetime(2026, 1, 1, tzinfo=UTC)) == []
+
+
+def test_an_archived_month_has_left_the_ledger_and_gives_the_invoiced_root(closed: Closer, tmp_path: Path):
+    file = archived(closed, tmp_path)
+    assert closed.ledger() == {}
+    rows = verify.Rows("2025-01")
+    rows.feed(gzip.decompress(file.read_bytes()).partition(b"\n")[2])
+    rows.end()
+    assert not rows.findings
+    assert rows.tree.root().hex() == closed.snapshots()[0].merkle_root
+    assert due(closed) == []
+    assert closed.pinned("select count(*) from usage.usage_outbox")[0][0] == 1, "not handed on yet"
+
+
+def test_a_file_that_is_not_what_was_invoiced_deletes_nothing(closed: Closer, tmp_path: Path, monkeypatch):
+    (month,) = due(closed)
+    written = archive._write
+
+    def altered(*given):
+        written(*given)
+        lines = gzip.decompress(given[-1].read_bytes()).replace(b",true,", b",false,", 1)
+        given[-1].write_bytes(gzip.compress(lines))
+
+    monkeypatch.setattr(archive, "_write", altered)
+    with pytest.raises(RefusedError, match="is not what was invoiced of 2025-01: nothing was deleted"):
+        archive.archive(closed.engine, month, tmp_path, at=EXPIRED, actor="operator")
+    assert len(closed.ledger()) == 3
+
+
+def test_after_a_crash_before_the_deletion_it_goes_on(closed: Closer, tmp_path: Path, monkeypatch):
+    (month,) = due(closed)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_delete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            archive.archive(closed.engine, month, tmp_path, at=EXPIRED, actor="operator")
+    (again,) = due(closed)
+    assert again.is_archived
+    archive.archive(closed.engine, again, tmp_path, at=EXPIRED, actor="operator")
+    assert closed.ledger() == {}
+    assert closed.pinned("select count(*) from usage.usage_archives")[0][0] == 1
+
+
+def test_an_archive_that_was_lost_keeps_the_rows(closed: Closer, tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_delete", lambda *_: None)
+        file = archived(closed, tmp_path)
+    file.unlink()
+    with pytest.raises(RefusedError, match="put the one back that was written"):
+        archived(closed, tmp_path)
+    assert len(closed.ledger()) == 3
+
+
+def test_the_database_deletes_no_row_whose_month_is_not_archived(closed: Closer):
+    with pytest.raises(sa.exc.IntegrityError, match="closed and archived"):
+        closed.pinned("delete from usage.ingest_idempotency")

@@ -1,0 +1,177 @@
+"""Usage as the daemon and analysts meet it: what sensors ask for, what the jobs do, how a month is closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from dagster_project.definitions import defs
+from dagster_project.defs.usage import months, work
+from dagster_project.settings import settings
+from tests.integration.usage.closing import CLOSE_AT, JANUARY, Closer, closer
+from tests.integration.usage.test_recovery import fails
+
+LATER = JANUARY + timedelta(minutes=5)
+
+
+@pytest.fixture
+def shop(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Closer:
+    """The definitions on a test's database and folders, in January 2026."""
+    places = {name: tmp_path / name for name in ("usage_inbox", "usage_events", "usage_archive")}
+    given = settings().model_copy(update=places)
+    for module in (months, work):
+        monkeypatch.setattr(module, "engine", lambda: engine)
+        monkeypatch.setattr(module, "settings", lambda: given)
+        monkeypatch.setattr(module, "_now", lambda: LATER)
+    return closer(engine)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
+    location = defs()
+    context = dg.build_sensor_context(instance=instance, definitions=location)
+    ticked = location.resolve_sensor_def(name).evaluate_tick(context)
+    return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
+
+
+def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
+    return defs().resolve_job_def(job).execute_in_process(instance=instance, **given)
+
+
+def _close(instance: dg.DagsterInstance, **config) -> dg.ExecuteInProcessResult:
+    """The close alone, without the marts that the job builds before."""
+    return _run(
+        "close_usage_month", instance, partition_key="2026-01", asset_selection=[months.SNAPSHOTS], raise_on_error=False,
+        run_config={"ops": {"usage__invoice_snapshot": {"config": config}}},
+    )  # fmt: skip
+
+
+def test_files_in_the_inbox_are_asked_for_metered_and_put_away(
+    shop: Closer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert _tick("usage_files", instance) == "0 files wait"
+    folder = tmp_path / "usage_inbox" / shop.site.public_id
+    folder.mkdir(parents=True)
+    (folder / "day.jsonl").write_text(
+        json.dumps({"url": "https://shop.example/", "sid": "one"}) + "\n", "utf-8"
+    )
+    (folder / "bad.xlsx").write_text("no events", "utf-8")
+    assert _tick("usage_files", instance).tags["files"] == "2"
+    told = _run("usage_intake", instance).asset_materializations_for_node
+    assert told is not None
+    assert shop.billable() == 1
+    assert _tick("usage_files", instance) == "0 files wait"
+    assert (folder / "refused" / "bad.xlsx").exists()
+
+
+def test_messages_are_recovered_and_handed_on(
+    shop: Closer, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert _tick("usage_messages", instance) == "0 messages wait"
+    shop.capture("a", at=JANUARY, publisher=fails)
+    shop.capture("b", at=JANUARY)
+    assert _tick("usage_messages", instance).tags["waiting"] == "2"
+    _run("usage_hand_on", instance)
+    assert _tick("usage_messages", instance) == "0 messages wait"
+    assert len(list((tmp_path / "usage_events").glob("*/*/*.jsonl"))) == 2
+    assert shop.ledger() == {"a": "RECOVERED", "b": "ACCEPTED"}
+
+
+def test_months_that_changed_are_counted_once(shop: Closer, instance: dg.DagsterInstance) -> None:
+    shop.capture("a", at=JANUARY)
+    assert isinstance(_tick("usage_months_changed", instance), dg.RunRequest)
+    _run("usage_recount", instance)
+    assert _tick("usage_months_changed", instance) == "0 tenants have something to count"
+    jobs = shop.pinned("select status, last_drift_pct from usage.billing_reconciliation_jobs")
+    assert [tuple(row) for row in jobs] == [("COMPLETED", 0)]
+
+
+def test_the_schedule_closes_the_month_before(shop: Closer, instance: dg.DagsterInstance) -> None:
+    location = defs()
+    context = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime(2026, 3, 1, 5, tzinfo=UTC),
+        repository_def=location.get_repository_def(),
+    )
+    (request,) = location.resolve_schedule_def("usage_close_monthly").evaluate_tick(context).run_requests
+    assert request.partition_key == "2026-02"
+
+
+def test_a_close_freezes_every_tenant_and_its_chain_is_checked(
+    shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.capture("a", "b", at=JANUARY)
+    shop.recount()
+    monkeypatch.setattr(months, "_now", lambda: CLOSE_AT)
+    done = _close(instance)
+    assert done.success
+    (check,) = done.get_asset_check_evaluations()
+    assert (check.check_name, check.passed, check.blocking) == (
+        "every_snapshot_follows_the_one_before",
+        True,
+        True,
+    )
+    assert shop.state() == "CLOSED"
+    assert [row.event_count for row in shop.snapshots()] == [2]
+
+
+def test_what_stands_in_the_way_of_one_tenant_fails_the_run_and_leaves_the_others_closed(
+    shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = closer(shop.engine)
+    for each in (shop, other):
+        each.capture("a", at=JANUARY)
+        each.recount()
+    shop.pinned("update usage.usage_counters set accepted = 7 where tenant_id = :t", t=shop.tenant_id)
+    monkeypatch.setattr(months, "_now", lambda: CLOSE_AT)
+    done = _close(instance)
+    assert not done.success
+    (failure,) = [event for event in done.all_events if event.is_step_failure]
+    assert "1 tenants are not closed" in failure.step_failure_data.error.message
+    assert (shop.state(), other.state()) == ("OPEN", "CLOSED")
+
+
+def test_a_dry_run_of_a_close_changes_nothing(
+    shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.capture("a", at=JANUARY)
+    monkeypatch.setattr(months, "_now", lambda: CLOSE_AT)
+    assert _close(instance, dry_run=True).success
+    assert shop.state() == "OPEN"
+    assert shop.snapshots() == []
+
+
+def test_the_watch_has_a_check_for_everything_it_looks_at(shop: Closer, instance: dg.DagsterInstance) -> None:
+    shop.capture("a", at=JANUARY, publisher=fails)
+    done = _run("review_usage", instance)
+    failed = {
+        each.check_name: each.severity for each in done.get_asset_check_evaluations() if not each.passed
+    }
+    assert failed == {"ingestPublishFailuresLast15m": dg.AssetCheckSeverity.WARN}
+
+
+def test_retention_only_tells_unless_it_is_told_to_do_it(
+    shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old, end = datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 2, 1, 6, tzinfo=UTC)
+    shop.capture("a", at=old)
+    shop.recount(at=end)
+    shop.close_month("2025-01", at=end)
+    archive = months.archives()
+    assert dg.materialize([archive], instance=instance).success
+    assert shop.ledger()
+    config = {"ops": {"usage__usage_archives": {"config": {"dry_run": False}}}}
+    assert dg.materialize([archive], instance=instance, run_config=config).success
+    assert not shop.ledger()
+    assert len(list((tmp_path / "usage_archive").glob("*/2025-01/*.csv.gz"))) == 1
