@@ -55,7 +55,9 @@ def ingest(
                 write((str(file), line.line, line.status, line.reason) for line in lines)
                 bad += [line for line in lines if line.status == "invalid"][: _SHOWN - len(bad)]
 
-            intake = Intake(engine, of, settings().idempotency_version, who, asked.now, told)
+            intake = Intake(
+                engine, of, settings().idempotency_version, who, asked.now, told, tells_all=report is not None
+            )
             with ui.spinner(f"Reading {file}", silent=as_json):
                 impact = intake.foresee(file) if dry_run else intake.take(file)
             rows += _rows(file, impact)

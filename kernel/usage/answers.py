@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from kernel.usage.gate import Outcome
+from kernel.usage.events import Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
 
 # What became of an item of a request.

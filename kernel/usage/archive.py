@@ -122,7 +122,10 @@ def _proven(file: Path, month: Month, frozen: Mapping[str, Any]) -> str:
         rows.end()
     except (OSError, EOFError, verify.PackError) as error:
         raise RefusedError(f"{file} cannot be read ({error}): put the one back that was written") from None
-    if rows.findings or (rows.tree.root().hex(), rows.row_count) != (frozen["merkle_root"], frozen["row_count"]):
+    if rows.findings or (rows.tree.root().hex(), rows.row_count) != (
+        frozen["merkle_root"],
+        frozen["row_count"],
+    ):
         raise RefusedError(f"{file} is not what was invoiced of {month.year_month}: nothing was deleted")
     return digest.hexdigest()
 

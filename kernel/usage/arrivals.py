@@ -17,7 +17,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel.usage import gate, outbox
-from kernel.usage.gate import Event, Outcome
+from kernel.usage.events import Event, Outcome
 
 # What takes a process a few seconds to capture, and what one transaction holds of a site's lock at most.
 MOST_WAITING = 20_000  # events

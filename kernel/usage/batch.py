@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.usage import audit, files, gate, outbox, payloads, plans
-from kernel.usage.gate import Event, Outcome
+from kernel.usage.events import Event, Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
 from kernel.usage.outbox import texts
 from kernel.usage.periods import month_of
@@ -30,8 +31,7 @@ _AHEAD = timedelta(minutes=5)
 _REASON = "came when its month was closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """What became of a line. `status` is that of an outcome, or adjusted, not_billable, invalid; in a dry run, new.
 
     not_billable came late and would not have been billed in its month either: nothing was written for it.
@@ -55,8 +55,8 @@ class Impact:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """How files are taken. `setting` is the version of keys (`keys.version`), `report` is told of every line that holds
-    anything, in the order of the file, once what became of it is committed.
+    """How files are taken. `setting` is the version of keys (`keys.version`), `report` is told of lines that were not
+    simply accepted, or of all that hold anything, in the order of the file, once what became of them is committed.
     """
 
     engine: sa.Engine
@@ -65,6 +65,7 @@ class Intake:
     actor: str
     clock: Callable[[], datetime]
     report: Callable[[Sequence[Line]], None] = lambda lines: None
+    tells_all: bool = False
     publisher: outbox.Publisher = outbox.write
 
     def take(self, path: Path) -> Impact:
@@ -87,10 +88,10 @@ class Intake:
         impact = Impact(path.name, first or now, first is not None)
         error: BaseException | None = None
         try:
-            for part in files.parts(path):
+            for part in _ahead(self._made(path, impact.arrived_at)):
                 with self.engine.begin() as connection:
-                    lines = self._taken(connection, part, impact)
-                self._tell(lines, impact)
+                    lines, accepted = self._taken(connection, part, impact)
+                self._tell(lines, impact, accepted)
         except BaseException as raised:
             error = raised
             raise
@@ -106,27 +107,43 @@ class Intake:
             tenancy.service(connection, self.site.tenant_id)
             first = connection.execute(_sql("arrival"), given).scalar()
         impact, seen = Impact(path.name, first or self.clock(), first is not None), set[bytes]()
-        for part in files.parts(path):
+        for part in _ahead(self._made(path, impact.arrived_at)):
             with self.engine.begin() as connection:
                 lines = self._foreseen(connection, part, impact, seen)
             self._tell(lines, impact)
         return impact
 
-    def _taken(self, connection: sa.Connection, part: files.Part, impact: Impact) -> list[Line]:
+    def _made(self, path: Path, arrived: datetime) -> Iterator[_Made]:
+        """The file's parts with their events; an event's instant is when it came, or the file did."""
+        for part in files.parts(path):
+            clock = [instant or arrived for instant in part.received_at]
+            for payload in part.payloads:
+                if isinstance(payload, dict):
+                    payload.setdefault("s", self.site.public_id)
+            yield _Made(
+                part, clock, payloads.events(self.site, part.payloads, setting=self.setting, clock=clock)
+            )
+
+    def _taken(self, connection: sa.Connection, made: _Made, impact: Impact) -> tuple[list[Line], int]:
+        """Lines, and how many more events were simply accepted: of these nobody is told unless he wants to know all."""
         tenancy.service(connection, self.site.tenant_id)
-        sorted_out = self._sort(connection, part, impact, "hold_months")
-        lines = sorted_out.lines
+        sorted_out = self._sort(connection, made, impact, "hold_months")
+        lines, taken = sorted_out.lines, sorted_out.open
         outcomes = gate.capture(
-            connection, [event for _, event, _ in sorted_out.open], at=self.clock(), actor=self.actor,
-            publisher=self.publisher,
+            connection, [event for _, event, _ in taken], at=self.clock(), actor=self.actor, publisher=self.publisher,
         )  # fmt: skip
-        for (line, _, month), outcome in zip(sorted_out.open, outcomes, strict=True):
+        months = Counter(month for _, _, month in taken)
+        for place in range(len(taken)) if self.tells_all else outcomes.unusual():
+            (line, _, month), outcome = taken[place], outcomes[place]
             lines.append(Line(line, outcome.status, _why(outcome)))
             impact.months[month][outcome.status] += 1
+            months[month] -= 1
+        for month, accepted in (+months).items():
+            impact.months[month]["queued"] += accepted
         for line, month, status in self._adjusted(connection, sorted_out.late, impact):
             lines.append(Line(line, status, _REASON if status == "adjusted" else ""))
             impact.months[month][status] += 1
-        return sorted(lines, key=lambda each: each.line)
+        return sorted(lines), months.total()
 
     def _adjusted(
         self, connection: sa.Connection, late: list[tuple[int, Event, str]], impact: Impact
@@ -162,10 +179,10 @@ class Intake:
                 yield line, month, "duplicate" if event.key in wanted else "not_billable"
 
     def _foreseen(
-        self, connection: sa.Connection, part: files.Part, impact: Impact, seen: set[bytes]
+        self, connection: sa.Connection, made: _Made, impact: Impact, seen: set[bytes]
     ) -> list[Line]:
         tenancy.service(connection, self.site.tenant_id)
-        sorted_out = self._sort(connection, part, impact, "months")
+        sorted_out = self._sort(connection, made, impact, "months")
         lines = sorted_out.lines
         plan = plans.plan_at(connection, self.site.tenant_id, self.site.id, self.clock())
         for is_late, events in ((False, sorted_out.open), (True, sorted_out.late)):
@@ -181,38 +198,35 @@ class Intake:
                 seen.add(short)
                 lines.append(Line(line, status))
                 impact.months[month][status] += 1
-        return sorted(lines, key=lambda each: each.line)
+        return sorted(lines)
 
-    def _sort(self, connection: sa.Connection, part: files.Part, impact: Impact, asked: str) -> _Sorted:
+    def _sort(self, connection: sa.Connection, made: _Made, impact: Impact, asked: str) -> _Sorted:
         """A part's records by whether their month takes usage."""
         now, arrived = self.clock(), impact.arrived_at
-        clock = [instant or arrived for instant in part.received_at]
-        month = {instant: month_of(instant) for instant in {*clock, arrived, now}}
+        month = {instant: month_of(instant) for instant in {*made.clock, arrived, now}}
         given = {"tenant_id": self.site.tenant_id, "months": texts(sorted({*month.values()}))}
         states = {row.year_month: row.state for row in connection.execute(_sql(asked), given)}
         # The gate opens the present one. A month that nobody has begun pays for nothing: its events are paid for when
         # they arrive, as all others are.
         is_open = {each: states.get(each, "") in ("OPEN", "CLOSING") for each in month.values()}
         is_open[month[now]] |= month[now] not in states
-        paying = [
-            instant if is_open[month[instant]] or month[instant] in states else arrived for instant in clock
-        ]
-        for payload in part.payloads:
-            if isinstance(payload, dict):
-                payload.setdefault("s", self.site.public_id)
-        made = payloads.events(
-            self.site, part.payloads, setting=self.setting, clock=clock, received_at=paying
-        )
-        result = _Sorted([Line(line, "invalid", reason) for line, reason in part.refused])
-        for line, instant, paid, each in zip(part.lines, clock, paying, made, strict=True):
+        paying = {
+            instant: instant if is_open[each] or each in states else arrived
+            for instant, each in month.items()
+        }
+        latest = now + _AHEAD
+        result = _Sorted([Line(line, "invalid", reason) for line, reason in made.part.refused])
+        for line, instant, each in zip(made.part.lines, made.clock, made.events, strict=True):
             if isinstance(each, InvalidPayloadError):
                 result.lines.append(Line(line, "invalid", f"{each.code}: {each}"))
-            elif instant > now + _AHEAD:
+            elif instant > latest:
                 result.lines.append(
                     Line(line, "invalid", "received_at_in_future: received_at has not come yet.")
                 )
             else:
-                (result.open if is_open[month[paid]] else result.late).append((line, each, month[paid]))
+                paid = paying[instant]
+                event = each if paid == instant else each._replace(received_at=paid)
+                (result.open if is_open[month[paid]] else result.late).append((line, event, month[paid]))
         return result
 
     def _known(self, connection: sa.Connection, events: list[tuple[int, Event, str]]) -> dict[int, str]:
@@ -224,8 +238,8 @@ class Intake:
         rows = connection.execute(_sql("known"), given)
         return {row.place: "rejected_quota" if row.is_refused else "duplicate" for row in rows}
 
-    def _tell(self, lines: list[Line], impact: Impact) -> None:
-        impact.statuses += Counter(line.status for line in lines)
+    def _tell(self, lines: list[Line], impact: Impact, accepted: int = 0) -> None:
+        impact.statuses += Counter(line.status for line in lines) + Counter(queued=accepted)
         self.report(lines)
 
     def _end(self, file_id: Any, given: dict[str, Any], impact: Impact, error: BaseException | None) -> None:
@@ -246,6 +260,15 @@ class Intake:
             )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A part of a file; of each of its records when it came, and its event or why it is none."""
+
+    part: files.Part
+    clock: list[datetime]
+    events: list[Event | InvalidPayloadError]
+
+
 @dataclass(slots=True)
 class _Sorted:
     """What came of a part's records before the gate: lines that are refused, and events with their line and month."""
@@ -253,6 +276,15 @@ class _Sorted:
     lines: list[Line]
     open: list[tuple[int, Event, str]] = field(default_factory=list)
     late: list[tuple[int, Event, str]] = field(default_factory=list)
+
+
+def _ahead(made: Iterator[_Made]) -> Iterator[_Made]:
+    """The same, each made while the one before it is in use: the database works meanwhile."""
+    with ThreadPoolExecutor(1, "reading") as reader:
+        coming = reader.submit(next, made, None)
+        while (one := coming.result()) is not None:
+            coming = reader.submit(next, made, None)
+            yield one
 
 
 def _why(outcome: Outcome) -> str:

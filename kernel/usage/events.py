@@ -1,16 +1,14 @@
-"""An event as it comes to the gate, and what the gate makes of it."""
+"""An event as it comes to the gate, and what the gate makes of it: tuples, since there are very many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kernel.usage.sites import Site
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event as it came. `payload` is its JSON in UTF-8, `payload_hash` the SHA-256 of a form of it that does not
     depend on how it was written, `received_at` the server's clock then: its month is the one that pays.
     """
@@ -27,8 +25,7 @@ class Event:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of an event, and what to answer.
 
     `billing_state` and `billable` are those of its row. `replayed_of` is the state that the row was found in, None for

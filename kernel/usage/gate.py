@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import outbox, plans
-from kernel.usage.events import Event, Outcome
+from kernel.usage.events import Event
 from kernel.usage.outbox import Publisher, texts
 from kernel.usage.plans import Plan
 from kernel.usage.rulings import Rulings, Slot
@@ -34,7 +34,7 @@ def capture(
     at: datetime,
     actor: str,
     publisher: Publisher = outbox.write,
-) -> Sequence[Outcome]:
+) -> Rulings:
     """Meters events of one tenant, all in this transaction: one outcome for each, in their order.
 
     The events of a month are decided in the order they come: billable ones that are new are accepted while fewer than
@@ -42,7 +42,7 @@ def capture(
     more, or from a site that is closed; a sqlalchemy error means that nothing was metered and nothing handed on.
     """
     if not events:
-        return []
+        return Rulings([], [], {}, {}, {})
     tenant_id = events[0].site.tenant_id
     if any(event.site.tenant_id != tenant_id for event in events):
         raise ValueError("a capture is of one tenant: group the events by tenant")
@@ -70,6 +70,7 @@ class _Held:
         self._months = _months(events)
         self._open: set[str] = set()
         self._plans: dict[UUID, Plan] = {}
+        self._has_late = False
         # Of months that may be written, by site and month; of each event, the one it came in.
         self.slots: dict[tuple[UUID, str], Slot] = {}
         self.slot_of: list[Slot] = []
@@ -95,6 +96,7 @@ class _Held:
         known = {id(event.site): event.site.id for event in self._events}
         ids = set(known.values())
         held = {row.id: row for row in self._execute("hold_sites", sites=array(ids))}
+        self._has_late = any(row.has_late for row in held.values())
         for site_id in ids:
             if site_id not in held or held[site_id].status != "active":
                 raise RefusedError(f"site {site_id} is closed or unknown: nothing was captured")
@@ -141,6 +143,7 @@ class _Held:
             sites=array([self.slot_of[place].site for place in self.order]),
             keys=texts([events[place].key for place in self.order]),
             places=array(self.order),
+            has_late=self._has_late,
         )
         found = {row.place: row for row in rows}
         refused = [row for row in found.values() if row.billing_state == "REJECTED_QUOTA"]

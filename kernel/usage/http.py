@@ -29,7 +29,7 @@ from kernel.usage.answers import Answers, Build, Item
 from kernel.usage.arrivals import MOST_WAITING, Arrivals, BusyError
 from kernel.usage.callers import Callers
 from kernel.usage.counts import Counts
-from kernel.usage.gate import Event, Outcome
+from kernel.usage.events import Event, Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
 from kernel.usage.sites import Site
 from models import migrate

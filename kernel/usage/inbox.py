@@ -57,7 +57,7 @@ def take(
         def told(lines: Sequence[Line]) -> None:
             bad.extend(line for line in lines if line.reason)
 
-        impact = Intake(engine, site, setting, ACTOR, clock, told, publisher).take(file)
+        impact = Intake(engine, site, setting, ACTOR, clock, told, publisher=publisher).take(file)
     except RefusedError as error:
         aside = _put(file, folder / "refused")
         aside.with_name(f"{aside.name}.why.txt").write_text(f"{error}\n", encoding="utf-8")

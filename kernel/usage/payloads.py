@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from kernel.usage import keys
-from kernel.usage.gate import Event
+from kernel.usage.events import Event
 from kernel.usage.keys import batch, javascript
 from kernel.usage.keys.payload import InvalidPayloadError, client_time_ms
 from kernel.usage.sites import Site
@@ -25,6 +25,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999  # the last instant that a datetime can tell
 _DEPTH = 254  # levels that orjson writes
 # Where a client's time may stand, `meta.ts` apart.
+_NAMES = ("ec", "ea", "el")
 _TIMES = frozenset(("ts", "timestamp", "created_at"))
 
 
@@ -80,7 +81,7 @@ def events(
         found.append(
             Event(
                 site, key, version, form if body is None else body, hashlib.sha256(form).digest(), instant,
-                _occurred_at(payload), _text(payload, "ec"), _text(payload, "ea"), _text(payload, "el"),
+                _occurred_at(payload), *[each if type(each) is str else "" for each in map(payload.get, _NAMES)],
             )
         )  # fmt: skip
     return found
@@ -123,11 +124,6 @@ def _whole(number: float) -> float:
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _text(payload: dict[str, Any], name: str) -> str:
-    value = payload.get(name)
-    return value if isinstance(value, str) else ""
 
 
 def _occurred_at(payload: dict[str, Any]) -> datetime | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 import sqlalchemy as sa
@@ -135,14 +135,22 @@ class Rulings(Sequence[Outcome]):
                 self._degraded.add(place)
                 continue
             state = "DEGRADED_CAPTURE" if ruled.billing_state == "ACCEPTED" else ruled.billing_state
-            self._ruled[place] = replace(ruled, status="degraded", billing_state=state)
+            self._ruled[place] = ruled._replace(status="degraded", billing_state=state)
 
-    def row(self, place: int) -> tuple[str, bool, str]:
-        """State, whether it is billable, and the reason, of the row that is written for it."""
-        ruled = self._ruled.get(place)
-        if ruled is None:
-            return "ACCEPTED", True, "default_billable"
-        return ruled.billing_state, ruled.billable, self._reasons[place]
+    def unusual(self) -> list[int]:
+        """The places of all that was not simply accepted and handed on."""
+        return sorted({*self._ruled, *self._earlier, *self._degraded})
+
+    def rows(self, places: Sequence[int]) -> tuple[list[str], list[bool], list[str]]:
+        """State, whether it is billable, and the reason, of the rows that are written for them."""
+        states, billable = ["ACCEPTED"] * len(places), [True] * len(places)
+        reasons = ["default_billable"] * len(places)
+        if self._ruled:
+            for at, place in enumerate(places):
+                if (ruled := self._ruled.get(place)) is not None:
+                    states[at], billable[at] = ruled.billing_state, ruled.billable
+                    reasons[at] = self._reasons[place]
+        return states, billable, reasons
 
     def conflicts(self) -> list[int]:
         """Places of events whose key stands for another payload."""

@@ -130,7 +130,7 @@ class Writer:
     def _of_rulings(self, places: Sequence[int]) -> dict[str, str]:
         """Arrays of what was decided."""
         slots = [self._rulings.slot_of[place] for place in places]
-        states, billable, reasons = zip(*map(self._rulings.row, places), strict=True)
+        states, billable, reasons = self._rulings.rows(places)
         plans = {id(slot): slot.plan_id for slot in {id(slot): slot for slot in slots}.values()}
         return {
             "sites": array(slot.site for slot in slots),

@@ -14,7 +14,11 @@ select :tenant_id, unnest(cast(:months as text[])) on conflict do nothing
 
 -- hold_sites --
 -- One capture of a site at a time: what is new in its ledger stays new until it was written.
-select id, public_id, status from usage.sites
+select id, public_id, status, exists (
+    select from usage.usage_adjustments as late
+    where late.tenant_id = sites.tenant_id and late.site_id = sites.id and late.kind = 'late' and late.idempotency_key is not null
+) as has_late
+from usage.sites as sites
 where tenant_id = :tenant_id and id = any(cast(:sites as uuid[]))
 order by id
 for no key update
@@ -59,6 +63,7 @@ cross join lateral (
     select 'ACCEPTED', true, null, of_year_month
     from usage.usage_adjustments
     where tenant_id = :tenant_id and site_id = wanted.site_id and idempotency_key = wanted.key and kind = 'late'
+        and :has_late
     limit 1
 ) as ledger
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.usage import gate, plans, sites
-from kernel.usage.gate import Event, Outcome
+from kernel.usage.events import Event, Outcome
 from kernel.usage.plans import Terms
 from kernel.usage.sites import Site
 

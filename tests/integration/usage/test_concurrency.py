@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from kernel.usage.gate import Event, Outcome
+from kernel.usage.events import Event, Outcome
 from tests.integration.usage.capturing import AT, Shop, event, statuses
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.usage.answers import Answers, Build, seconds_to_next_month
 from kernel.usage.counts import COUNTERS, WIDTH, Counts
-from kernel.usage.gate import Outcome
+from kernel.usage.events import Outcome
 
 AT = datetime(2026, 1, 15, 10, tzinfo=UTC)
 NEW = Outcome("k", "queued", "ACCEPTED", True, 5)

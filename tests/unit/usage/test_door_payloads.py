@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.usage import keys
-from kernel.usage.gate import Event
+from kernel.usage.events import Event
 from kernel.usage.keys.payload import InvalidPayloadError
 from kernel.usage.payloads import canonical, decoded, events, milliseconds
 from kernel.usage.sites import Site
