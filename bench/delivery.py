@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from bench import peers
+from bench.measure import fsync_ms
 from kernel import tenancy
 from kernel.delivery import contents, launch, send, setup
 from kernel.delivery.providers.base import Capabilities, Message, Outcome
@@ -224,11 +224,11 @@ def _ours(engine: sa.Engine, messages: int, batch: int, name: str, data_dir: Pat
     company(engine, messages, name)
     provider = Memory(batch)
     worker = send.Worker(engine, f"bench-{name}", lambda _account: provider)
-    before = _fsync_ms(data_dir)
+    before = fsync_ms(data_dir)
     started = time.perf_counter()
     send.work(worker)
     seconds = time.perf_counter() - started
-    probe = (before + _fsync_ms(data_dir)) / 2
+    probe = (before + fsync_ms(data_dir)) / 2
     return Round(
         "ours", batch, messages, len(set(provider.effects)), round(messages / seconds, 1), round(probe, 2)
     )
@@ -236,21 +236,7 @@ def _ours(engine: sa.Engine, messages: int, batch: int, name: str, data_dir: Pat
 
 def _theirs(system: str, url: sa.URL, messages: int, batch: int, data_dir: Path) -> Round:
     run = {"PgQueuer": peers.pgqueuer, "Procrastinate": peers.procrastinate}[system]
-    before = _fsync_ms(data_dir)
+    before = fsync_ms(data_dir)
     seconds, effects = run(url, messages, batch)
-    probe = (before + _fsync_ms(data_dir)) / 2
+    probe = (before + fsync_ms(data_dir)) / 2
     return Round(system, batch, messages, effects, round(messages / seconds, 1), round(probe, 2))
-
-
-def _fsync_ms(folder: Path, times: int = 20) -> float:
-    """The median of writing a page and making it durable."""
-    path, taken = folder / "probe", []
-    with path.open("wb") as file:
-        for _ in range(times):
-            started = time.perf_counter()
-            file.write(b"x" * 8192)
-            file.flush()
-            os.fsync(file.fileno())
-            taken.append(time.perf_counter() - started)
-    path.unlink()
-    return statistics.median(taken) * 1000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -55,3 +58,17 @@ def _watch(roots: Sequence[int], peak: list[float], stop: threading.Event) -> No
                 except psutil.Error:
                     continue
         peak[0] = max(peak[0], float(total))
+
+
+def fsync_ms(folder: Path, times: int = 20) -> float:
+    """The median of writing a page to a folder and making it durable: what a disk is worth at this moment."""
+    path, taken = folder / "probe", []
+    with path.open("wb") as file:
+        for _ in range(times):
+            started = time.perf_counter()
+            file.write(b"x" * 8192)
+            file.flush()
+            os.fsync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    path.unlink()
+    return statistics.median(taken) * 1000

@@ -24,6 +24,9 @@ def everything(context: typer.Context) -> None:
         fairness()
         starts()
         faults()
+        usage()
+        door()
+        month()
 
 
 @app.command()
@@ -136,3 +139,34 @@ def faults(as_json: ui.Json = False) -> None:
     from bench.faults import table
 
     ui.emit(list(table()), as_json, title="600 jobs of 100 ms, two workers")
+
+
+@app.command()
+def usage(
+    events: Annotated[int, typer.Option(help="Events in a file.")] = 200_000,
+    times: Annotated[int, typer.Option(help="Files.")] = 5,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 10: meter files of events, beside a bare COPY of the same rows, in turns; the last row holds the medians."""
+    from bench.usage import turns
+
+    ui.emit(list(turns(events, times)), as_json, title="Files of events against a bare COPY")
+
+
+@app.command()
+def month(
+    rows: Annotated[int, typer.Option(help="Rows of the month, of two sites.")] = 10_000_000,
+    as_json: ui.Json = False,
+) -> None:
+    """Workload 11: reconcile and close a large month, then export the half of it; ten minutes with the rows to make."""
+    from bench.usage import month as measured
+
+    ui.emit(list(measured(rows)), as_json, title="A month")
+
+
+@app.command()
+def door(as_json: ui.Json = False) -> None:
+    """Workload 12: events over HTTP, as many as it carries, at half and at twice of that."""
+    from bench.usage_http import loads
+
+    ui.emit(list(loads()), as_json, title="The HTTP door of usage")
