@@ -79,12 +79,12 @@ def add_site(
 @site_app.command("list")
 def list_sites(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """Every site of the tenant, closed ones too."""
-    from kernel.usage import overview
+    from kernel.usage import sites
 
     with asked.of(tenant) as (connection, found):
         rows = [
             {"site": site.public_id, "name": site.name, "status": site.status, "origins": list(site.origins), "id": site.id}
-            for site in overview.sites(connection, found.id)
+            for site in sites.of(connection, found.id)
         ]  # fmt: skip
     ui.emit(rows, as_json, title=f"Sites of {found.name}")
 
@@ -92,23 +92,23 @@ def list_sites(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
 @site_app.command("close")
 def close_site(site: _SiteArgument, tenant: asked.Tenant, user: _As = "", as_json: ui.Json = False) -> None:
     """Take nothing from a site any more, for good; what it sent stands and is invoiced."""
-    from kernel.usage import overview
+    from kernel.usage import sites
 
     with asked.of(tenant) as (connection, found):
         actor = usage_doors.actor(connection, found.id, user)
-        closed = overview.find(connection, found.id, site)
-        overview.close(connection, closed, actor=actor, at=asked.now())
+        closed = sites.find(connection, found.id, site)
+        sites.close(connection, closed, actor=actor, at=asked.now())
     ui.emit({"site": closed.public_id, "status": "closed"}, as_json)
 
 
 @key_app.command("add")
 def add_key(site: _SiteArgument, tenant: asked.Tenant, user: _As = "", as_json: ui.Json = False) -> None:
     """A further write key, shown this once; those there are go on."""
-    from kernel.usage import overview, sites
+    from kernel.usage import sites
 
     with asked.of(tenant) as (connection, found):
         actor = usage_doors.actor(connection, found.id, user)
-        of = overview.find(connection, found.id, site)
+        of = sites.find(connection, found.id, site)
         key = sites.make_key(connection, of, actor=actor, at=asked.now())
     ui.emit({"site": of.public_id, "id": key.id, "write_key": key.token}, as_json)
     ui.step("Keep it", "the write key is not shown again")
@@ -117,10 +117,10 @@ def add_key(site: _SiteArgument, tenant: asked.Tenant, user: _As = "", as_json: 
 @key_app.command("list")
 def list_keys(site: _SiteArgument, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """The write keys of a site, revoked ones too; of a key no more is known than its end."""
-    from kernel.usage import overview, sites
+    from kernel.usage import sites
 
     with asked.of(tenant) as (connection, found):
-        known = sites.keys(connection, overview.find(connection, found.id, site))
+        known = sites.keys(connection, sites.find(connection, found.id, site))
     rows = [
         {"key": key.hint, "made": f"{key.created_at:%Y-%m-%d}", "revoked": key.revoked_at and f"{key.revoked_at:%Y-%m-%d}",
          "id": str(key.id)}
@@ -173,7 +173,7 @@ def set_plan(
 ) -> None:
     """Set a site's plan from an instant on. What is left out stays as it is then; the past stays in any case."""
     from kernel.money import CURRENCIES
-    from kernel.usage import overview, plans
+    from kernel.usage import plans, sites
 
     given = {
         "monthly_limit": limit, "soft_limit_enabled": soft, "billing_rule": counts, "plan_tier": name,
@@ -188,7 +188,7 @@ def set_plan(
         ui.fail(f"--currency {currency!r} is no ISO 4217 code: use one such as USD")
     with asked.of(tenant) as (connection, found):
         actor, now = usage_doors.actor(connection, found.id, user), asked.now()
-        of = overview.find(connection, found.id, site)
+        of = sites.find(connection, found.id, site)
         valid_from = asked.instant(begins, found.time_zone) if begins else now
         before = plans.plan_at(connection, found.id, of.id, valid_from)
         if before.id is None:
@@ -206,10 +206,10 @@ def show_plan(
     as_json: ui.Json = False,
 ) -> None:
     """The plan that limits a site, and what it costs."""
-    from kernel.usage import overview, plans
+    from kernel.usage import plans, sites
 
     with asked.of(tenant) as (connection, found):
-        of = overview.find(connection, found.id, site)
+        of = sites.find(connection, found.id, site)
         when = asked.instant(at, found.time_zone) if at else asked.now()
         plan = plans.plan_at(connection, found.id, of.id, when)
     ui.emit(_told(plan), as_json, title=f"Plan of {of.public_id}")

@@ -37,7 +37,7 @@ def ingest(
     """Meter the events of files. The same file again changes nothing; bad lines are told and do not stop the rest."""
     from dagster_project.settings import settings
     from kernel.usage import files as reading
-    from kernel.usage import overview
+    from kernel.usage import sites
     from kernel.usage.batch import Intake
 
     for file in files:
@@ -45,7 +45,7 @@ def ingest(
     engine = ui.connect()
     with asked.of(tenant) as (connection, found):
         who = actor(connection, found.id, user)
-        of = overview.find(connection, found.id, site)
+        of = sites.find(connection, found.id, site)
     rows: list[dict[str, Any]] = []
     with _reported(report) as write:
         for file in files:

@@ -203,7 +203,7 @@ def adjust(
     as_json: ui.Json = False,
 ) -> None:
     """Ask for a correction of a month, which somebody else approves; or list those there are."""
-    from kernel.usage import adjustments, overview
+    from kernel.usage import adjustments, sites
 
     with asked.of(tenant) as (connection, found):
         if events is None and message is None:
@@ -219,7 +219,7 @@ def adjust(
         elif month is None or site is None:
             ui.fail("name what is corrected with --month and --site")
         else:
-            site_id = overview.find(connection, found.id, site).id
+            site_id = sites.find(connection, found.id, site).id
             made = [
                 adjustments.ask(connection, found.id, site_id, month, events, kind=kind, **given)  # type: ignore[arg-type]
             ]
@@ -269,11 +269,11 @@ def export(
     as_json: ui.Json = False,
 ) -> None:
     """Write the dispute pack of a site's month: its rows, what they come to, and the program that checks both."""
-    from kernel.usage import dispute, overview
+    from kernel.usage import dispute, sites
 
     who = _speaker(user)
     with asked.of(tenant) as (connection, found):
-        site_id = overview.find(connection, found.id, site).id
+        site_id = sites.find(connection, found.id, site).id
     with ui.spinner("Writing", as_json):
         pack = dispute.export(ui.connect(), found.id, site_id, month, folder, actor=who, at=asked.now())
     ui.emit(pack, as_json, title="Dispute pack")

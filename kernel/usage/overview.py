@@ -1,8 +1,7 @@
-"""What people ask of a tenant's sites: which there are, how far their month is, and that one takes nothing any more."""
+"""How far a month of a tenant's sites is."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -11,9 +10,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.usage import audit, periods, plans
-from kernel.usage.sites import Site
-from models import usage as tables
+from kernel.usage import periods, plans
 from models.statements import statements
 
 
@@ -33,44 +30,6 @@ class Used:
     refused: int
     projected: int
     projected_overage: int
-
-
-def sites(connection: sa.Connection, tenant_id: UUID) -> list[Site]:
-    """Those that are closed too, the oldest first."""
-    tenancy.service(connection, tenant_id)
-    table = tables.sites
-    found = connection.execute(
-        sa.select(*(table.c[name] for name in Site.__slots__))
-        .where(table.c.tenant_id == tenant_id)
-        .order_by(table.c.created_at, table.c.public_id)
-    )
-    return [Site(**{**row._mapping, "origins": tuple(row.origins)}) for row in found]
-
-
-def find(connection: sa.Connection, tenant_id: UUID, asked: str) -> Site:
-    """The site of a public id, id or name. Raises RefusedError naming the nearest one."""
-    known = sites(connection, tenant_id)
-    found = [site for site in known if asked in (site.public_id, str(site.id))] or [
-        site for site in known if asked == site.name
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise RefusedError(f"the tenant has {len(found)} sites named {asked!r}: give the public id")
-    near = difflib.get_close_matches(
-        asked, [each for site in known for each in (site.public_id, site.name)], n=1
-    )
-    hint = f"did you mean {near[0]}?" if near else "make it with revenue-os usage site add"
-    raise RefusedError(f"the tenant has no site {asked!r}: {hint}")
-
-
-def close(connection: sa.Connection, site: Site, *, actor: str, at: datetime) -> None:
-    """Nothing is taken from the site any more, for good; what it sent stands. Raises RefusedError for a closed one."""
-    tenancy.service(connection, site.tenant_id)
-    given = {"tenant_id": site.tenant_id, "site_id": site.id}
-    if connection.execute(statements("usage_doors")["close_site"], given).rowcount == 0:
-        raise RefusedError(f"site {site.public_id} is closed already: nothing was changed")
-    audit.append(connection, site.tenant_id, "site_closed", actor=actor, at=at, site_id=site.id)
 
 
 def month(connection: sa.Connection, tenant_id: UUID, year_month: str, at: datetime) -> list[Used]:

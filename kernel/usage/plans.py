@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -37,6 +37,7 @@ class Ruling(NamedTuple):
 
 
 _ACCEPTED = Ruling("ACCEPTED", None)
+_MOMENT = timedelta(microseconds=1)
 _OVERAGE = Ruling("OVERAGE", "monthly_limit_exceeded")
 
 
@@ -126,6 +127,16 @@ def set_plan(
         "tenant_id": tenant_id, "site_id": site_id, "valid_from": valid_from, "made_by": actor,
     }  # fmt: skip
     return connection.execute(site_plans.insert().values(values).returning(site_plans.c.id)).scalar_one()
+
+
+def end(connection: sa.Connection, tenant_id: UUID, site_id: UUID, *, at: datetime) -> None:
+    """Ends the plan of a site that takes nothing any more; one that was to begin later holds for no time."""
+    newest = connection.execute(
+        _sql("hold_newest_plan"), {"tenant_id": tenant_id, "site_id": site_id}
+    ).first()
+    if newest is not None and newest.valid_to is None:
+        ends = max(at, newest.valid_from + _MOMENT)
+        connection.execute(_sql("end_plan"), {"tenant_id": tenant_id, "id": newest.id, "at": ends})
 
 
 def plan_at(connection: sa.Connection, tenant_id: UUID, site_id: UUID, at: datetime) -> Plan:

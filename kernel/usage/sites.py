@@ -6,6 +6,7 @@ What a site may send stands in `kernel.usage.plans`, what becomes of it in `kern
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import re
 import secrets
@@ -19,6 +20,8 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
+from kernel.usage import audit, plans
+from models.statements import statements
 from models.usage import site_keys, sites
 
 PREFIX = "ros_"
@@ -82,6 +85,47 @@ def make(
         raise RefusedError(
             f"the public id {chosen!r} is taken, or has other than 1 to 128 visible ASCII characters: choose another one"
         ) from None
+
+
+def of(connection: sa.Connection, tenant_id: UUID) -> list[Site]:
+    """Those that are closed too, the oldest first."""
+    tenancy.service(connection, tenant_id)
+    found = connection.execute(
+        sa.select(*sites.c)
+        .where(sites.c.tenant_id == tenant_id)
+        .order_by(sites.c.created_at, sites.c.public_id)
+    )
+    return [_site(row) for row in found]
+
+
+def find(connection: sa.Connection, tenant_id: UUID, asked: str) -> Site:
+    """The site of a public id, id or name. Raises RefusedError naming the nearest one."""
+    known = of(connection, tenant_id)
+    found = [site for site in known if asked in (site.public_id, str(site.id))] or [
+        site for site in known if asked == site.name
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError(f"the tenant has {len(found)} sites named {asked!r}: give the public id")
+    near = difflib.get_close_matches(
+        asked, [each for site in known for each in (site.public_id, site.name)], n=1
+    )
+    hint = f"did you mean {near[0]}?" if near else "make it with revenue-os usage site add"
+    raise RefusedError(f"the tenant has no site {asked!r}: {hint}")
+
+
+def close(connection: sa.Connection, site: Site, *, actor: str, at: datetime) -> None:
+    """Nothing is taken from the site any more, for good, and its plan ends; what it sent stands and is invoiced.
+
+    Raises RefusedError for a closed one.
+    """
+    tenancy.service(connection, site.tenant_id)
+    given = {"tenant_id": site.tenant_id, "site_id": site.id}
+    if connection.execute(statements("usage_doors")["close_site"], given).rowcount == 0:
+        raise RefusedError(f"site {site.public_id} is closed already: nothing was changed")
+    plans.end(connection, site.tenant_id, site.id, at=at)
+    audit.append(connection, site.tenant_id, "site_closed", actor=actor, at=at, site_id=site.id)
 
 
 def make_key(

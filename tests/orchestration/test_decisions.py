@@ -11,12 +11,12 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from dagster_project.definitions import defs
 from dagster_project.defs.decisions import cycles, results, schedules
 from dagster_project.defs.quality import kernel_input
 from kernel.decisions import cycles as kernel_cycles
 from kernel.decisions.contract import Trigger
 from tests.integration.decisions import world
+from tests.orchestration.location import location
 
 MODULES = (cycles, results, schedules)
 DAY = world.LAST_DAY.isoformat()
@@ -45,7 +45,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def _decide(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    job = defs().resolve_job_def("decide")
+    job = location().resolve_job_def("decide")
     return job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False)
 
 
@@ -94,21 +94,21 @@ def test_the_past_is_not_decided_again(
 
 
 def test_the_schedule_asks_for_the_day_that_has_just_closed() -> None:
-    schedule = defs().resolve_schedule_def("decide_daily")
+    schedule = location().resolve_schedule_def("decide_daily")
     with dg.instance_for_test() as instance:
         context = dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=datetime(2026, 7, 1, 6, 30, tzinfo=UTC),
-            repository_def=defs().get_repository_def(),
+            repository_def=location().get_repository_def(),
         )
         requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests] == ["2026-06-30"]
 
 
 def _tick(name: str, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
-    location = defs()
-    context = dg.build_sensor_context(instance=instance, definitions=location)
-    return location.resolve_sensor_def(name).evaluate_tick(context).run_requests or []
+    loaded = location()
+    context = dg.build_sensor_context(instance=instance, definitions=loaded)
+    return loaded.resolve_sensor_def(name).evaluate_tick(context).run_requests or []
 
 
 def test_approved_actions_ask_for_one_run_however_many_they_are(
@@ -157,7 +157,9 @@ def test_only_one_run_of_a_job_is_asked_for_at_a_time(
 ) -> None:
     world.add_tenant(database, "one")
     instance.create_run_for_job(
-        defs().resolve_job_def("decide"), status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": DAY}
+        location().resolve_job_def("decide"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": DAY},
     )
     assert _tick("cycles_due", instance) == []
 
@@ -176,11 +178,11 @@ def test_the_jobs_apply_what_is_approved_and_take_back_what_has_to_go(
         target_entity=None, proposed_change={"field": "max_touches", "current_value": None, "new_value": 6}
     )
     kernel_cycles.run(database, None, clock=world.at(), trigger=trigger, decide=world.deciding(proposed))
-    assert defs().resolve_job_def("apply_actions").execute_in_process(instance=instance).success
+    assert location().resolve_job_def("apply_actions").execute_in_process(instance=instance).success
     assert _status(database) == "observing"
     assert world.rows(database, "select field, value from spine.subsystem_settings") == [("max_touches", 6)]
     world.execute(database, "update spine.optimization_actions set execution_status = 'abort_requested'")
-    assert defs().resolve_job_def("revert_actions").execute_in_process(instance=instance).success
+    assert location().resolve_job_def("revert_actions").execute_in_process(instance=instance).success
     assert _status(database) == "reverted"
 
 
@@ -189,7 +191,7 @@ def test_the_digest_of_the_week_is_written_for_the_platform_and_for_each_tenant(
 ) -> None:
     world.add_tenant(database, "one")
     monkeypatch.setattr(results, "settings", lambda: SimpleNamespace(home=tmp_path))
-    made = defs().resolve_job_def("write_digest").execute_in_process(instance=instance)
+    made = location().resolve_job_def("write_digest").execute_in_process(instance=instance)
     assert made.success
     # Wednesday the first of July: the week before began on the twenty-second of June.
     names = {str(path.relative_to(tmp_path / "digests")) for path in tmp_path.rglob("*.html")}

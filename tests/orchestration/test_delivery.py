@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from dagster_project.definitions import defs
 from dagster_project.defs.delivery import review, work
 from dagster_project.lib import tables
 from kernel.delivery import send
@@ -18,6 +17,7 @@ from kernel.delivery.invariants import INVARIANTS
 from kernel.delivery.providers import registry
 from kernel.delivery.providers.base import Capabilities
 from tests.fakes import campaigns
+from tests.orchestration.location import location
 from tests.warehouse.build import dbt
 
 
@@ -49,14 +49,14 @@ def _rows(engine: sa.Engine, query: str) -> list:
 
 
 def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
-    location = defs()
-    context = dg.build_sensor_context(instance=instance, definitions=location)
-    ticked = location.resolve_sensor_def(name).evaluate_tick(context)
+    loaded = location()
+    context = dg.build_sensor_context(instance=instance, definitions=loaded)
+    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
     return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
 
 
 def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
-    return defs().resolve_job_def(job).execute_in_process(instance=instance, **given)
+    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
 
 
 def _launched(engine: sa.Engine, slug: str = "acme", **columns: str) -> UUID:
@@ -73,7 +73,9 @@ def test_jobs_that_are_due_ask_for_one_run_until_one_is_at_work(
     _launched(database, "two")
     request = _tick("outbox_due", instance)
     assert request.tags["waiting"] == "2"
-    instance.create_run_for_job(defs().resolve_job_def("delivery_work"), status=dg.DagsterRunStatus.STARTED)
+    instance.create_run_for_job(
+        location().resolve_job_def("delivery_work"), status=dg.DagsterRunStatus.STARTED
+    )
     assert _tick("outbox_due", instance) == "2 wait"
 
 

@@ -11,11 +11,11 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from dagster_project.definitions import defs
 from dagster_project.defs.usage import months, work
 from dagster_project.settings import settings
 from tests.integration.usage.closing import CLOSE_AT, JANUARY, Closer, closer
 from tests.integration.usage.test_recovery import fails
+from tests.orchestration.location import location
 
 LATER = JANUARY + timedelta(minutes=5)
 
@@ -39,14 +39,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
-    location = defs()
-    context = dg.build_sensor_context(instance=instance, definitions=location)
-    ticked = location.resolve_sensor_def(name).evaluate_tick(context)
+    loaded = location()
+    context = dg.build_sensor_context(instance=instance, definitions=loaded)
+    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
     return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
 
 
 def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
-    return defs().resolve_job_def(job).execute_in_process(instance=instance, **given)
+    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
 
 
 def _close(instance: dg.DagsterInstance, **config) -> dg.ExecuteInProcessResult:
@@ -98,13 +98,13 @@ def test_months_that_changed_are_counted_once(shop: Closer, instance: dg.Dagster
 
 
 def test_the_schedule_closes_the_month_before(shop: Closer, instance: dg.DagsterInstance) -> None:
-    location = defs()
+    loaded = location()
     context = dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=datetime(2026, 3, 1, 5, tzinfo=UTC),
-        repository_def=location.get_repository_def(),
+        repository_def=loaded.get_repository_def(),
     )
-    (request,) = location.resolve_schedule_def("usage_close_monthly").evaluate_tick(context).run_requests
+    (request,) = loaded.resolve_schedule_def("usage_close_monthly").evaluate_tick(context).run_requests
     assert request.partition_key == "2026-02"
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from kernel.errors import RefusedError
-from kernel.usage import sites
+from kernel.usage import plans, sites
 from tests.integration.usage import capturing
 from tests.integration.usage.capturing import AT, Shop
 
@@ -92,6 +92,18 @@ def test_a_closed_site_is_found_by_nothing(shop: Shop) -> None:
         assert (
             sites.by_key(connection, key.token) is sites.by_public_id(connection, shop.site.public_id) is None
         )
+
+
+@pytest.mark.parametrize("begins", [AT, AT + timedelta(days=9)], ids=["in force", "to begin"])
+def test_the_plan_of_a_closed_site_ends(shop: Shop, begins: datetime) -> None:
+    shop.plan(100, at=begins)
+    closed_at = AT + timedelta(days=1)
+    with shop.engine.begin() as connection:
+        sites.close(connection, shop.site, actor="ann", at=closed_at)
+        after = max(closed_at, begins) + timedelta(seconds=1)
+        assert plans.plan_at(connection, shop.tenant_id, shop.site.id, after) is plans.DEFAULT
+        with pytest.raises(RefusedError, match="is closed already"):
+            sites.close(connection, shop.site, actor="ann", at=closed_at)
 
 
 def test_randomness_is_an_argument(shop: Shop) -> None:

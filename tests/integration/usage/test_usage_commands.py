@@ -231,5 +231,5 @@ def test_sites_of_one_name_are_told_apart(shop: Shop) -> None:
     with shop.engine.begin() as connection:
         made: list[sites.Site] = [sites.make(connection, shop.tenant_id, "twin") for _ in range(2)]
         with pytest.raises(RefusedError, match="2 sites named 'twin'"):
-            overview.find(connection, shop.tenant_id, "twin")
-        assert overview.find(connection, shop.tenant_id, str(made[1].id)) == made[1]
+            sites.find(connection, shop.tenant_id, "twin")
+        assert sites.find(connection, shop.tenant_id, str(made[1].id)) == made[1]
