@@ -91,9 +91,7 @@ def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> 
     now, of = datetime.now(UTC), mailing.tenant_id
     with engine.begin() as connection:
         campaign_id = samples.campaign(connection, of, CHANNEL, RECIPIENTS, now)
-        author, approver = (
-            str(members.find(connection, of, name).user_id) for name in (_AUTHOR, _APPROVER)
-        )
+        author, approver = (str(members.find(connection, of, name).user_id) for name in (_AUTHOR, _APPROVER))
         text = contents.write(
             connection, of, campaign_id, account=ACCOUNT, subject=_SUBJECT, body=_BODY, author=author
         )

@@ -18,9 +18,9 @@ DAYS = 90
 
 
 def demo(as_json: ui.Json = False) -> None:
-    """Sample tenants, 90 days of metrics, one decision and two campaigns followed to their ends. Safe to repeat."""
+    """Sample tenants, 90 days of metrics, one decision, two campaigns and a month of usage. Safe to repeat."""
     from dagster_project import database
-    from dagster_project.cli import day, day_delivery, day_funnel
+    from dagster_project.cli import day, day_delivery, day_funnel, day_usage, day_usage_account
     from dagster_project.cli.metrics import headlines
     from dagster_project.settings import settings
     from kernel.landing import folder
@@ -46,17 +46,20 @@ def demo(as_json: ui.Json = False) -> None:
             ui.step("Refused", f"{file.name}: revenue-os loads --refused tells why")
     told = day.live(engine, last)
     sent = day_delivery.live(engine, settings().home)
+    used = day_usage.live(engine, settings().home, settings().usage_events, last)
     with engine.begin() as connection:
         headlines(connection, as_json)
     if not as_json:
         day.tell(told)
         day_funnel.tell(sent)
+        day_usage_account.tell(used)
         typer.echo(
             "\nLook further:  make up                                            the Dagster UI and its lineage\n"
             "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy\n"
             "               .venv/bin/revenue-os decide show -t cirrus-cash-constrained   gates, diagnosis, actions\n"
             "               .venv/bin/revenue-os actions list                     what waits for an answer\n"
-            "               .venv/bin/revenue-os campaign cases -t acme-healthy   messages nobody knows the end of"
+            "               .venv/bin/revenue-os campaign cases -t acme-healthy   messages nobody knows the end of\n"
+            "               .venv/bin/revenue-os usage invoice -t acme-healthy            what a month of usage came to"
         )
 
 

@@ -25,7 +25,8 @@ from dagster_project.settings import REPOSITORY, settings
 
 _FOLDER = REPOSITORY / "dbt"
 OWNER = "team:data-engineering"
-_WITHOUT_WINDOW = ("delivery", "usage")
+# Folders of models that no night computes: they read no window.
+WITHOUT_WINDOW = ("delivery", "usage")
 _KEPT_SECONDS = 7 * 24 * 3600
 
 
@@ -182,7 +183,7 @@ def nodes_under(*folders: str) -> list[Mapping[str, Any]]:
         for node in manifest()["nodes"].values()
         if node["resource_type"] == "model"
         and node["fqn"][1] in folders
-        and node["fqn"][2] not in _WITHOUT_WINDOW
+        and node["fqn"][2] not in WITHOUT_WINDOW
     ]
 
 

@@ -19,7 +19,8 @@ from kernel.warehouse.lock import serialized
 from kernel.warehouse.outcomes import TenantsFailedError
 
 _HEADLINES = ("pipeline_total", "mrr_total", "cac_blended", "payback_months", "gross_margin_pct")
-_BUILT = ("--select", "path:models/intermediate path:models/marts", "--exclude", "path:models/*/delivery")
+_APART = " ".join(f"path:models/*/{folder}" for folder in dbt.WITHOUT_WINDOW)
+_BUILT = ("--select", "path:models/intermediate path:models/marts", "--exclude", _APART)
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 SNAPSHOTS = dg.AssetKey(["analytics", "metric_snapshots_daily"])
 
