@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dagster_project.cli import ui
+from dagster_project.cli.action_views import SHORTEST
 
 if TYPE_CHECKING:
     from kernel.delivery import views
     from kernel.delivery.preview import Conflict, Preview, Window
     from kernel.delivery.trial import Tested
 
-SHORTEST = 8
 
 
 def at(instant: datetime | None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,6 +17,7 @@ import typer
 
 from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
+from dagster_project.cli.action_views import SHORTEST
 
 app = typer.Typer(help="Months of usage: recount, close, invoice, correct, export.", no_args_is_help=True)
 
@@ -168,7 +170,10 @@ def invoice(
 
     with asked.of(tenant) as (connection, found):
         if final is not None:
-            made = invoices.finalise(connection, found.id, _id(final), actor=_speaker(user), at=asked.now())
+            known = [ui._plain(each) for each in invoices.listed(connection, found.id, month)]
+            made = invoices.finalise(
+                connection, found.id, _id(final, known, "invoice"), actor=_speaker(user), at=asked.now()
+            )
             ui.emit(made, as_json, title="Final")
             return
         listed = invoices.listed(connection, found.id, month)
@@ -208,10 +213,7 @@ def adjust(
     with asked.of(tenant) as (connection, found):
         if events is None and message is None:
             rows = adjustments.listed(connection, found.id, month)
-            shown = (
-                "id", "site", "of_year_month", "year_month", "kind", "quantity", "reason", "asked_by", "approved_by",
-            )  # fmt: skip
-            ui.emit([{name: row[name] for name in shown} for row in rows], as_json, title="Adjustments")
+            ui.emit(rows if as_json else [_adjustment(row) for row in rows], as_json, title="Adjustments")
             return
         given: Any = {"reason": why, "actor": _speaker(user), "at": asked.now()}
         if message is not None:
@@ -242,11 +244,12 @@ def approve(
 
     with asked.of(tenant) as (connection, found):
         who = _speaker(user)
-        named = [_id(each) for each in ids or []]
+        known = adjustments.listed(connection, found.id)
+        named = [_id(each, known, "adjustment") for each in ids or []]
         if late is not None:
             named += [
                 row["id"]
-                for row in adjustments.listed(connection, found.id, late)
+                for row in known
                 if row["kind"] == "late" and row["of_year_month"] == late and row["approved_at"] is None
             ]
         if not named:
@@ -322,8 +325,26 @@ def _speaker(user: str) -> str:
     return who
 
 
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        ui.fail(f"{text!r} is no id: copy the whole of it from the list")
+def _adjustment(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As people read it."""
+    approved = row["approver"] or "nobody yet"
+    return {
+        "id": str(row["id"])[:SHORTEST],
+        "site": row["site"],
+        "month": row["of_year_month"],
+        "paid by": row["year_month"],
+        "kind": row["kind"],
+        "events": row["quantity"],
+        "reason": row["reason"],
+        "asked, approved": f"{row['asker']}, {approved}",
+    }
+
+
+def _id(beginning: str, known: Sequence[Mapping[str, Any]], what: str) -> UUID:
+    """Of what a list showed, by the beginning of its id."""
+    found = [row["id"] for row in known if str(row["id"]).startswith(beginning.lower())]
+    if len(beginning) < SHORTEST or len(found) != 1:
+        ui.fail(
+            f"{beginning!r} names {len(found)} {what}s: copy the id from the list, eight characters or more"
+        )
+    return found[0]

@@ -1,9 +1,11 @@
 -- Periods, what a close checks and freezes, invoices, adjustments, and the audit of all of them.
 
 -- periods --
-select year_month, state, closing_at, closed_at, closed_by
-from usage.usage_periods where tenant_id = :tenant_id
-order by year_month desc
+select periods.year_month, periods.state, periods.closing_at, periods.closed_at, coalesce(people.name, periods.closed_by) as closed_by
+from usage.usage_periods as periods
+left join spine.user_tenants as people on people.tenant_id = periods.tenant_id and people.user_id::text = periods.closed_by
+where periods.tenant_id = :tenant_id
+order by periods.year_month desc
 
 -- first_month --
 select least(
@@ -127,9 +129,13 @@ from (
 order by site_id, of_year_month, quantity < 0, kind
 
 -- adjustments --
-select adjustments.*, sites.public_id as site
+select adjustments.*, sites.public_id as site, coalesce(askers.name, adjustments.asked_by) as asker,
+    coalesce(approvers.name, adjustments.approved_by) as approver
 from usage.usage_adjustments as adjustments
 inner join usage.sites as sites on sites.tenant_id = adjustments.tenant_id and sites.id = adjustments.site_id
+left join spine.user_tenants as askers on askers.tenant_id = adjustments.tenant_id and askers.user_id::text = adjustments.asked_by
+left join spine.user_tenants as approvers
+    on approvers.tenant_id = adjustments.tenant_id and approvers.user_id::text = adjustments.approved_by
 where adjustments.tenant_id = :tenant_id
     and (cast(:month as text) is null or cast(:month as text) in (adjustments.year_month, adjustments.of_year_month))
 order by adjustments.created_at, adjustments.id

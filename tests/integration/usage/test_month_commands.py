@@ -109,7 +109,7 @@ def test_all_late_events_of_a_month_are_approved_at_once(command, closer: Closer
         (("close", "--month", "2026-1", "--as", "Ann"), "is no month"),
         (("close", "--month", "2026-01"), "name who speaks"),
         (("export", "--month", "2026-01", "--site", "none", "--as", "Ann"), "has no site"),
-        (("invoice", "--final", "12", "--as", "Ann"), "is no id"),
+        (("invoice", "--final", "12", "--as", "Ann"), "copy the id from the list"),
         (("adjust", "--events", "2", "--as", "Ann", "--why", "because of it"), "--month and --site"),
         (("approve", "--as", "Ben"), "nothing waits"),
     ],
