@@ -61,13 +61,16 @@ class Settings(BaseSettings):
         default_factory=lambda given: given["home"] / "landing", validation_alias="REVENUE_OS_LANDING_DIR"
     )
     usage_inbox: Place = Field(
-        default_factory=lambda given: given["home"] / "usage" / "inbox", validation_alias="REVENUE_OS_USAGE_INBOX"
+        default_factory=lambda given: given["home"] / "usage" / "inbox",
+        validation_alias="REVENUE_OS_USAGE_INBOX",
     )
     usage_events: Place = Field(
-        default_factory=lambda given: given["home"] / "usage" / "events", validation_alias="REVENUE_OS_USAGE_EVENTS"
+        default_factory=lambda given: given["home"] / "usage" / "events",
+        validation_alias="REVENUE_OS_USAGE_EVENTS",
     )
     usage_archive: Place = Field(
-        default_factory=lambda given: given["home"] / "usage" / "archive", validation_alias="REVENUE_OS_USAGE_ARCHIVE"
+        default_factory=lambda given: given["home"] / "usage" / "archive",
+        validation_alias="REVENUE_OS_USAGE_ARCHIVE",
     )
     env: Literal["local", "test", "production"] = Field("local", validation_alias="REVENUE_OS_ENV")
     app_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(

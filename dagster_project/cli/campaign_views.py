@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kernel.delivery.trial import Tested
 
 
-
 def at(instant: datetime | None) -> str | None:
     return f"{instant:%Y-%m-%d %H:%M}" if instant else None
 
