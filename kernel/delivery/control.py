@@ -69,8 +69,9 @@ def retry(
 ) -> Retried:
     """A new run of the same lineage for the items that failed and may end otherwise; nobody else is touched.
 
-    Raises RefusedError while the run goes on, when nothing may be retried, and without an approval that is good now and
-    an account that is the approved one.
+    Whoever failed before the database was put back is left out: a retry that it forgot may have reached them. Raises
+    RefusedError while the run goes on, when nothing may be retried, and without an approval that is good now and an
+    account that is the approved one.
     """
     run = _locked(connection, tenant_id, run_id)
     request_id = request_id or str(uuid4())
@@ -93,6 +94,12 @@ def retry(
     }  # fmt: skip
     connection.execute(_sql("retry_run"), made)
     items = connection.execute(_sql("retry_recipients"), made).rowcount
+    lost = connection.execute(_sql("before_restore"), given).one()
+    if not items and lost.people:
+        raise RefusedError(
+            f"{lost.people} people failed before the database was put back at {lost.put_back_at:%Y-%m-%d %H:%M} and may"
+            " have been sent to since: see what the provider took, and launch another step to the others"
+        )
     if not items:
         raise RefusedError(
             "no item of the run failed in a way that may end otherwise: there is nothing to retry"
@@ -101,7 +108,17 @@ def retry(
     connection.execute(_sql("retry_items"), made)
     connection.execute(_sql("retry_intended"), made | {"items": items})
     new = made["new_run_id"]
-    audit.append(connection, tenant_id, run_id, "retried", actor=actor, at=at, as_run=new, items=items)
+    audit.append(
+        connection,
+        tenant_id,
+        run_id,
+        "retried",
+        actor=actor,
+        at=at,
+        as_run=new,
+        items=items,
+        left_out=lost.people,
+    )
     audit.append(connection, tenant_id, new, "retry_deployed", actor=actor, at=at, of_run=run_id, items=items)
     return Retried(new, items)
 

@@ -26,6 +26,10 @@ def is_due(connection: sa.Connection, tenant_id: UUID) -> bool:
 
 def close(connection: sa.Connection, tenant_id: UUID, *, actor: str) -> int:
     """Turns everything in flight into cases and begins a new epoch; how many items that are. The caller is pinned."""
+    runs = connection.scalars(statements("delivery_fence")["lock_runs"], {"tenant_id": tenant_id}).all()
+    connection.execute(
+        statements("delivery_fence")["lock_jobs"], {"tenant_id": tenant_id, "run_ids": list(runs)}
+    )
     at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     fenced = connection.execute(
         statements("delivery_fence")["fence"], {"tenant_id": tenant_id, "now": at}

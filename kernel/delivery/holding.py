@@ -88,6 +88,11 @@ def _instants(day: date, at: time, zone: ZoneInfo) -> list[datetime]:
     return [local.replace(fold=fold).astimezone(UTC) for fold in (0, 1)]
 
 
+def waits_for_others(row: sa.Row[Any]) -> bool:
+    """Whether `room` has to wait for whoever sends on the channel at the same time."""
+    return any(cap is not None for cap in (row.person_cap, row.hourly_cap, row.daily_cap))
+
+
 def room(connection: sa.Connection, tenant_id: UUID, row: sa.Row[Any], wanted: int) -> tuple[int, datetime]:
     """How many of `wanted` the caps leave, under lock, and when there is more. With a cap of a person that lock as well."""
     if row.person_cap is not None:

@@ -36,9 +36,17 @@ def sweep(worker: Worker) -> int:
         taken_back = connection.execute(_delivery("sweep")).rowcount
         dying = connection.execute(_delivery("dying")).all()
     for job in dying:
-        with worker.engine.begin() as connection:
-            tenancy.service(connection, job.tenant_id)
-            taken_back += dead.give_up(connection, job.tenant_id, job.id, job.run_id, actor=worker.name)
+        try:
+            # What was put back from a backup may have been sent since: it becomes cases, and is not to be retried.
+            if not _is_fenced(worker, job.tenant_id):
+                with worker.engine.begin() as connection:
+                    tenancy.service(connection, job.tenant_id)
+                    taken_back += dead.give_up(
+                        connection, job.tenant_id, job.id, job.run_id, actor=worker.name
+                    )
+        # One job's trouble keeps no other from its end; it is found again.
+        except Exception:
+            _log.exception("job %s of tenant %s could not be given up", job.id, job.tenant_id)
     return taken_back
 
 
@@ -59,7 +67,10 @@ def _settled(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any])
     provider, calls = _calls(worker, tenant_id, account_id, rows)
     mine = {row.id for row in rows}
     outcomes: dict[UUID, Outcome] = {}
-    for call in calls:
+    for members in calls:
+        call = _renewed(worker, tenant_id, members)
+        if not call:
+            continue
         try:
             found = _asked(provider, call)
         # One answer that an adapter cannot take keeps no other attempt of the account waiting.
@@ -71,6 +82,22 @@ def _settled(worker: Worker, tenant_id: UUID, account_id: UUID, rows: list[Any])
         outcomes |= {each: found[each] for each in owed if each in found}
     jobs = {row.id: (row.job_id, row.run_id) for call in calls for row in call}
     return _record(worker, tenant_id, outcomes, jobs, provider, "stalled")
+
+
+def _renewed(worker: Worker, tenant_id: UUID, members: list[Any]) -> list[sa.Row[Any]]:
+    """A call as it stands now, which may be long after it was found, with its attempts taken over anew.
+
+    Nothing when somebody else has told their outcome meanwhile.
+    """
+    given = {
+        "tenant_id": tenant_id, "ids": [row.id for row in members], "seconds": worker.takeover.total_seconds(),
+        "batch_ids": [members[0].batch_id] if members[0].batch_id is not None else [],
+    }  # fmt: skip
+    with worker.engine.begin() as connection:
+        tenancy.service(connection, tenant_id)
+        if not connection.execute(_sql("renew_stalled"), given).rowcount:
+            return []
+        return list(connection.execute(_sql("calls"), given).all())
 
 
 def look_up_cases(worker: Worker) -> Counter[str]:
@@ -128,17 +155,23 @@ def resolve(
     found = connection.execute(_sql("case"), given).one_or_none()
     if found is None:
         raise RefusedError(f"the tenant has no case {case_id}: see revenue-os campaign cases -t TENANT")
+    # The run, the job and then the case, as everybody else.
+    run = {"tenant_id": tenant_id, "run_id": found.run_id}
+    connection.execute(_delivery("lock_run"), run)
+    connection.execute(_delivery("lock_job"), {"tenant_id": tenant_id, "job_id": found.job_id})
+    connection.execute(_sql("hold_case"), given)
+    found = connection.execute(_sql("case"), given).one()
     if found.resolution is not None:
         raise RefusedError(
             f"the case was resolved as {found.resolution} by {found.resolved_by}: nothing was changed"
         )
-    run = {"tenant_id": tenant_id, "run_id": found.run_id}
-    connection.execute(_delivery("lock_run"), run)
-    connection.execute(_delivery("lock_job"), {"tenant_id": tenant_id, "job_id": found.job_id})
     said = {"resolution": resolution, "actor": actor, "at": at, "note": note}
     item = {"attempt_id": found.attempt_id, "item_id": found.item_id}
     connection.execute(_sql("resolve_item"), given | said | item)
     connection.execute(_sql("close_case"), given | said)
+    if resolution == "rejected" and found.started_at is not None:
+        window = {"tenant_id": tenant_id, "workspace_id": found.workspace_id, "channel": found.channel}
+        connection.execute(_delivery("give_back"), window | {"instants": [found.started_at]})
     audit.append(
         connection, tenant_id, found.job_id, f"case_{resolution}", actor=actor, at=at, case=case_id, note=note, **item
     )  # fmt: skip
@@ -160,7 +193,7 @@ def receive(
     """
     events = provider.events(headers, body, at)
     tenancy.service(connection, account.tenant_id)
-    kept = 0
+    actor, kept = f"callback of {account.name}", []
     for event in events:
         given = {
             "tenant_id": account.tenant_id, "account_id": account.id, "event_id": event.event_id, "kind": event.kind,
@@ -168,19 +201,24 @@ def receive(
             "body_sha256": hashlib.sha256(body).hexdigest(), "payload": json.dumps(event.payload, default=str),
             "occurred_at": event.occurred_at, "received_at": at,
         }  # fmt: skip
-        is_new = connection.execute(_sql("keep_event"), given).rowcount
-        if is_new and event.address:
-            # Also of a message that nobody here knows: whoever wants no more is not written to.
+        if connection.execute(_sql("keep_event"), given).rowcount:
+            kept.append(event)
+    match_parked(connection, account.tenant_id, actor=actor, at=at)
+    # Also of a message that nobody here knows: whoever wants no more is not written to.
+    for event in sorted(kept, key=lambda event: event.address or ""):
+        if event.address:
             _suppress(connection, account.tenant_id, event.kind, event.address, account.channel, account.name)
-        kept += is_new
-    match_parked(connection, account.tenant_id, actor=f"callback of {account.name}", at=at)
-    return kept
+    return len(kept)
 
 
 def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: datetime) -> int:
     """Applies events that came before their attempt was known; how many found it. The caller is pinned."""
     matched = connection.execute(_sql("match"), {"tenant_id": tenant_id}).all()
-    for event in matched:
+    # Runs are locked in the order in which they were made, a retry after what it retries: whoever applies other events
+    # at the same time waits, and never for each other.
+    runs = {"tenant_id": tenant_id, "run_ids": sorted({event.run_id for event in matched})}
+    made = {row.id: row.created_at for row in connection.execute(_sql("runs_made"), runs)} if matched else {}
+    for event in sorted(matched, key=lambda event: (made[event.run_id], event.run_id)):
         key = {"tenant_id": tenant_id, "attempt_id": event.attempt_id, "id": event.id}
         connection.execute(_sql("matched"), key)
         if event.state != "accepted":
@@ -188,6 +226,7 @@ def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: 
         if event.kind in DELIVERY_STATUSES:
             forward = {"item_id": event.item_id, "kind": event.kind, "order": list(DELIVERY_STATUSES)}
             connection.execute(_sql("advance_delivery"), {"tenant_id": tenant_id} | forward)
+    for event in sorted(matched, key=lambda event: event.address):
         _suppress(connection, tenant_id, event.kind, event.address, event.channel, actor)
     return len(matched)
 
@@ -197,7 +236,7 @@ def _prove(
 ) -> None:
     """Whoever tells of a message has taken it."""
     own_id = f"callback:{event.id}"
-    connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": event.run_id})
+    runs = _locked_runs(connection, tenant_id, event)
     for message_id in (event.provider_message_id or own_id, own_id):
         outcome = {event.attempt_id: Outcome("accepted", message_id=message_id)}
         note = f"the provider told of it: {event.kind}"
@@ -205,10 +244,26 @@ def _prove(
             with connection.begin_nested():
                 settle.record(connection, tenant_id, event.job_id, outcome, actor=actor, note=note)
             break
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError as error:
             # Another message has the provider's id: that one was taken is true all the same.
-            continue
-    rollup.roll_up(connection, tenant_id, event.run_id, at, actor=actor, is_correction=True)
+            if message_id == own_id or not settle.is_repeated_id(error):
+                raise
+    for run_id in runs:
+        rollup.roll_up(connection, tenant_id, run_id, at, actor=actor, is_correction=True)
+
+
+def _locked_runs(connection: sa.Connection, tenant_id: UUID, event: sa.Row[Any]) -> list[UUID]:
+    """The run of the attempt and the one that the item belongs to by now, the older first. While a run is locked none
+    retries it, so that the last one found is the last there is.
+    """
+    locked: list[UUID] = []
+    run_id = event.run_id
+    while run_id not in locked:
+        connection.execute(_delivery("lock_run"), {"tenant_id": tenant_id, "run_id": run_id})
+        locked.append(run_id)
+        item = {"tenant_id": tenant_id, "item_id": event.item_id}
+        run_id = connection.execute(_sql("run_of_item"), item).scalar_one()
+    return locked
 
 
 def _suppress(
@@ -264,12 +319,10 @@ def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
     """
     can, first = provider.capabilities, call[0]
     messages = [_message(row) for row in call]
-    held = next(filter(None, map(_held, call)), None)
-    if (
-        held is None
-        and can.key_window is not None
-        and first.now - first.started_at < can.key_window - _LATEST
-    ):
+    holds = {row.id: _held(row) for row in call}
+    held = next(filter(None, holds.values()), None)
+    is_repeatable = can.key_window is not None and first.now - first.started_at < can.key_window - _LATEST
+    if is_repeatable and held is None:
         if all(contents.request_hash(m) == row.request_hash for m, row in zip(messages, call, strict=True)):
             outcomes = provider.send(messages, first.batch_key or first.provider_key)
             return {row.id: _of_replay(outcome) for row, outcome in zip(call, outcomes, strict=True)}
@@ -280,13 +333,17 @@ def _asked(provider: Provider, call: list[sa.Row[Any]]) -> dict[UUID, Outcome]:
     if can.lookup:
         nothing = unknown("not_found", "the provider knows nothing of it yet, which is no proof")
         return {row.id: _looked_up(provider, row) or nothing for row in call}
-    if held is not None:
-        told = unknown("held", f"the call is not repeated, for {held.why}: see whether it had arrived")
-        return {} if held.until is not None else {row.id: told for row in call}
+    if is_repeatable:
+        return {} if held.until is not None else {row.id: _unrepeated(holds[row.id]) for row in call}
     silent = unknown(
         "no_answer", "whoever called the provider went silent, and it can be asked neither again nor back"
     )
     return {row.id: silent for row in call}
+
+
+def _unrepeated(held: holding.Held | None) -> Outcome:
+    why = held.why if held is not None else "another message of its batch is held back"
+    return unknown("held", f"the call is not repeated, for {why}: see whether it had arrived")
 
 
 def _held(row: sa.Row[Any]) -> holding.Held | None:
@@ -340,7 +397,9 @@ def _record(
         part = {each: outcomes[each] for each in ids}
         try:
             done += written(job_id, run_id, part)
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError as error:
+            if not settle.is_repeated_id(error):
+                raise
             done += written(job_id, run_id, dict.fromkeys(part, settle.REPEATED_ID))
     return done
 

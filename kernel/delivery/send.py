@@ -120,12 +120,7 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
         asked = max((o.retry_after or timedelta(0) for o in outcomes.values()), default=timedelta(0))
         pause, after = max(pause, asked), wave.last_ordinal
         is_last = wave.is_last or bool(asked)
-        try:
-            done += _settle(worker, job, wave, outcomes, pause if is_last else None)
-        except sa.exc.IntegrityError:
-            done += _settle(
-                worker, job, wave, dict.fromkeys(outcomes, settle.REPEATED_ID), pause if is_last else None
-            )
+        done += _settle_surely(worker, job, wave, outcomes, pause if is_last else None)
         worker.at("outcomes committed")
         if is_last:
             return done
@@ -134,6 +129,23 @@ def _send_job(worker: Worker, job: Claimed) -> Counter[str]:
             break
     _finish(worker, job, later, pause)
     return done
+
+
+def _settle_surely(
+    worker: Worker, job: Claimed, wave: Wave, outcomes: dict[UUID, Outcome], last_pause: timedelta | None
+) -> Counter[str]:
+    """As `_settle`: what a provider has answered is not thrown away for a deadlock, nor for an id it gave twice."""
+    for is_final in (False, False, True):
+        try:
+            return _settle(worker, job, wave, outcomes, last_pause)
+        except sa.exc.IntegrityError as error:
+            if not settle.is_repeated_id(error):
+                raise
+            outcomes = dict.fromkeys(outcomes, settle.REPEATED_ID)
+        except sa.exc.OperationalError as error:
+            if is_final or not settle.is_deadlock(error):
+                raise
+    raise AssertionError("the last attempt gives or raises")
 
 
 def _settle(
@@ -269,7 +281,9 @@ def _hold(
 
 
 def _held(connection: sa.Connection, job: Claimed) -> sa.Row[Any] | None:
-    return connection.execute(_sql("hold"), _job(job) | {"token": job.token}).one_or_none()
+    given = _job(job) | {"token": job.token}
+    connection.execute(_sql("lock_lease"), given)
+    return connection.execute(_sql("hold"), given).one_or_none()
 
 
 def _job(job: Claimed) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -45,13 +45,15 @@ def record(
 ) -> Counter[str]:
     """Settles attempts of one job that have no outcome yet; how many items took which status.
 
-    An attempt that was settled before is left alone, except that proof that it was taken stands against a refusal which
-    nothing was attempted after, be it a person's. An unknown outcome opens a case, and one
-    that becomes known closes it. An item waits for another attempt only while its job goes on. The caller is pinned to the tenant; the job is locked here, for its audit chain.
+    An attempt that was settled before is left alone, except that proof that it was taken stands against a refusal, be
+    it a person's: an item that was accepted once is never attempted again. An unknown outcome opens a case, and one that
+    becomes known closes it. An item waits for another attempt only while its job goes on. The caller is pinned to the
+    tenant; the job is locked here, for its audit chain, and then the items.
     """
     job = connection.execute(_sql("lock_job"), {"tenant_id": tenant_id, "job_id": job_id}).one()
     at = job.now
     of = {"tenant_id": tenant_id, "now": at}
+    connection.execute(_sql("lock_items"), {"tenant_id": tenant_id, "attempt_ids": array(outcomes)})
     settled = connection.execute(_sql("settle_attempts"), of | _columns("attempt_ids", outcomes)).all()
     if not settled:
         return Counter()
@@ -69,19 +71,35 @@ def record(
         }
         connection.execute(_sql("meter"), of | metered)
     first_lookup = at + FIRST_LOOKUP if is_looked_up else None
-    _keep_cases(connection, of, attempt_of, became, actor, note, first_lookup)
+    doubtful = {item.id for item in items if item.status == "unknown"}
+    _keep_cases(connection, of, attempt_of, became, doubtful, actor, note, first_lookup)
     freed = [item for item in items if became[item.id].state == "rejected"]
-    if freed:
-        # Of one job, and so of one workspace and channel.
-        window = {"tenant_id": tenant_id, "workspace_id": freed[0].workspace_id, "channel": freed[0].channel}
-        instants = [attempt_of[item.id].started_at for item in freed]
-        connection.execute(_sql("give_back"), window | {"instants": instants})
+    proven = [item for item in known if attempt_of[item.id].was_refused]
+    for statement, part in (("give_back", freed), ("take_again", proven)):
+        if part:
+            # Of one job, and so of one workspace and channel.
+            window = {
+                "tenant_id": tenant_id,
+                "workspace_id": part[0].workspace_id,
+                "channel": part[0].channel,
+            }
+            instants = [attempt_of[item.id].started_at for item in part]
+            connection.execute(_sql(statement), window | {"instants": instants})
     counted = Counter(item.status for item in items)
     audit.append(
         connection, tenant_id, job_id, "outcomes_recorded", actor=actor, at=at, **counted,
-        attempts=[row.id for row in settled],
+        attempts=[row.id for row in settled], **({"proven": len(proven)} if proven else {}),
     )  # fmt: skip
     return counted
+
+
+def is_repeated_id(error: sa.exc.IntegrityError) -> bool:
+    """Whether a provider gave an id that another message has; every other breach is a fault of ours."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None) == "attempts_message_key"
+
+
+def is_deadlock(error: sa.exc.DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "40P01"
 
 
 def _keep_cases(
@@ -89,11 +107,16 @@ def _keep_cases(
     of: dict[str, Any],
     attempt_of: Mapping[UUID, sa.Row[Any]],
     became: Mapping[UUID, Outcome],
+    unknown_items: Set[UUID],
     actor: str,
     note: str | None,
     next_lookup_at: datetime | None,
 ) -> None:
-    doubtful = [item_id for item_id, outcome in became.items() if outcome.state == "unknown"]
+    doubtful = [
+        item_id
+        for item_id, outcome in became.items()
+        if outcome.state == "unknown" and item_id in unknown_items
+    ]
     if doubtful:
         rows = {
             "attempt_ids": [attempt_of[item_id].id for item_id in doubtful],

@@ -13,8 +13,14 @@ from delivery.claim_queued_jobs(
     tenants => cast(:tenants as uuid[]), jobs => cast(:jobs as uuid[])
 )
 
+-- lock_lease --
+-- In a statement of its own: what is read after it is not older than the wait for the lock.
+select from delivery.job_queue
+where tenant_id = :tenant_id and id = :job_id and case status when 'locked' then true else false end and lease_token = :token
+for no key update
+
 -- hold --
--- The job under lock, if the lease is still this worker's, with everything that may hold it back.
+-- The job, which is locked, if the lease is still this worker's, with everything that may hold it back.
 with job as materialized (select cast(:tenant_id as uuid) as tenant_id, cast(:job_id as uuid) as id)
 select jobs.run_id, jobs.workspace_id, jobs.lease_expires_at, clock_timestamp() as now, runs.status as run_status,
     runs.cancel_requested_at, runs.paused_at, runs.expires_at, runs.approval_expires_at, runs.channel, runs.content_id,
@@ -34,7 +40,6 @@ left join delivery.channel_policies as policies on policies.tenant_id = jobs.ten
 -- The case keeps the planner from the index of leased jobs, which is full of leases that ended.
 where case jobs.status when 'locked' then true else false end and jobs.lease_token = :token
     and jobs.lease_expires_at > clock_timestamp()
-for no key update of jobs
 
 -- renew --
 update delivery.job_queue set lease_expires_at = clock_timestamp() + make_interval(secs => :lease_seconds)
@@ -120,9 +125,9 @@ insert into delivery.provider_batches (tenant_id, id, account_id, attempt_ids, p
 values (:tenant_id, :id, :account_id, cast(:attempt_ids as uuid[]), :provider_key, :request_hash)
 
 -- settle_attempts --
--- Those that have no outcome yet, and those that were taken for refused and are proven to be accepted while nothing was
--- attempted after them; what is known is never thrown away, whoever reports it. The case keeps the planner from the
--- index of open attempts, which it takes for smaller than it is.
+-- Those that have no outcome yet, and those that were taken for refused and are proven to be accepted: what is known is
+-- never thrown away, whoever reports it. The case keeps the planner from the index of open attempts, which it takes for
+-- smaller than it is.
 with given as materialized (
     select cast(:tenant_id as uuid) as tenant_id, *
     from unnest(
@@ -140,16 +145,14 @@ where attempts.tenant_id = given.tenant_id and attempts.id = given.id
     and case attempts.state
         when 'dispatching' then true
         when 'unknown' then given.state <> 'unknown'
-        when 'rejected' then given.state = 'accepted' and not exists (
-            select from delivery.attempts as later
-            where later.tenant_id = attempts.tenant_id and later.item_id = attempts.item_id and later.n > attempts.n
-        )
+        when 'rejected' then given.state = 'accepted'
         else false
     end
 returning attempts.id, attempts.item_id, attempts.run_id, attempts.started_at, attempts.state,
-    attempts.replays > 0 or before.state = 'unknown' as may_have_case
+    before.state = 'rejected' as was_refused, attempts.replays > 0 or before.state = 'unknown' as may_have_case
 
 -- settle_items --
+-- An item that was accepted once stays so, and one of which another attempt is with the provider waits for that one.
 with given as materialized (
     select cast(:tenant_id as uuid) as tenant_id, *
     from unnest(
@@ -158,14 +161,29 @@ with given as materialized (
     ) as given(id, state, message_id, is_retryable, error, response)
 )
 update delivery.channel_outbox as items
-set status = case given.state
-        when 'accepted' then case items.channel when 'voice' then 'called' else 'sent' end
-        when 'unknown' then 'unknown'
+set status = case
+        when given.is_open then items.status
+        when given.is_accepted then case items.channel when 'voice' then 'called' else 'sent' end
+        when given.state = 'unknown' then 'unknown'
         else case when given.is_retryable and items.attempts_left > 0 and :may_retry then 'queued' else 'failed' end
     end,
-    is_retryable = given.is_retryable, error = given.error, provider_message_id = given.message_id,
+    skipped = items.skipped and not given.is_accepted,
+    skip_reason = case when not given.is_accepted then items.skip_reason end,
+    is_retryable = given.is_retryable and not given.is_accepted, error = case when not given.is_accepted then given.error end,
+    provider_message_id = case
+        when items.status in ('sent', 'called', 'posted') then items.provider_message_id
+        else coalesce(given.message_id, items.provider_message_id)
+    end,
     provider_response = given.response, settled_at = :now
-from given
+from (
+    select known.tenant_id, known.id, known.state, known.message_id, known.is_retryable, known.error, known.response,
+        known.state = 'accepted' or others.is_accepted as is_accepted, others.is_open
+    from given as known
+    cross join lateral (
+        select coalesce(bool_or(state = 'accepted'), false) as is_accepted, coalesce(bool_or(state = 'dispatching'), false) as is_open
+        from delivery.attempts where attempts.tenant_id = known.tenant_id and attempts.item_id = known.id
+    ) as others
+) as given
 where items.tenant_id = given.tenant_id and items.id = given.id
 returning items.id, items.status, items.channel, items.workspace_id
 
@@ -214,6 +232,16 @@ values
     (:tenant_id, :workspace_id, :channel, 'hour', date_trunc('hour', cast(:now as timestamptz), 'UTC'), :units),
     (:tenant_id, :workspace_id, :channel, 'day', date_trunc('day', cast(:now as timestamptz), 'UTC'), :units)
 on conflict (tenant_id, workspace_id, channel, span, starts_at) do update set used = quota_windows.used + :units
+
+-- take_again --
+-- A unit for each of the instants, of what had been given back and was sent after all.
+insert into delivery.quota_windows (tenant_id, workspace_id, channel, span, starts_at, used)
+select :tenant_id, :workspace_id, :channel, span, date_trunc(span, given.at, 'UTC'), count(*)
+from unnest(cast(:instants as timestamptz[])) as given(at)
+cross join (values ('hour'), ('day')) as spans(span)
+group by span, 5
+order by span desc, 5
+on conflict (tenant_id, workspace_id, channel, span, starts_at) do update set used = quota_windows.used + excluded.used
 
 -- give_back --
 -- A unit for each of the instants. Every hour is locked before any day, and each in its order, as `room` and `take` do:
@@ -336,9 +364,23 @@ where tenant_id = :tenant_id and id = :job_id and case status
     end
 
 -- lock_job --
-select clock_timestamp() as now, status in ('queued', 'locked') as is_open, status
-from delivery.job_queue where tenant_id = :tenant_id and id = :job_id
-for no key update
+-- The time is read when the lock was waited for.
+with locked as materialized (
+    select status from delivery.job_queue where tenant_id = :tenant_id and id = :job_id for no key update
+)
+select clock_timestamp() as now, status in ('queued', 'locked') as is_open, status from locked
+
+-- lock_items --
+-- Of attempts, in a statement of its own: an attempt that somebody else begins for one of them is seen afterwards.
+select items.id
+from (
+    select tenant_id, item_id from delivery.attempts
+    where tenant_id = :tenant_id and id = any(cast(:attempt_ids as uuid[]))
+    offset 0
+) as given
+inner join delivery.channel_outbox as items on items.tenant_id = given.tenant_id and items.id = given.item_id
+order by items.ordinal, items.id
+for no key update of items
 
 -- account --
 select * from delivery.provider_accounts where tenant_id = :tenant_id and id = :account_id

@@ -25,8 +25,16 @@ set cancel_requested_at = :at, cancel_requested_by = :actor, paused_at = null, p
 where tenant_id = :tenant_id and id = :run_id
 
 -- cancel_items --
-update delivery.channel_outbox set status = 'cancelled', settled_at = :at, error = 'the run was cancelled'
-where tenant_id = :tenant_id and run_id = :run_id and status = 'queued'
+-- Locked in the order in which workers pick them.
+with queued as materialized (
+    select tenant_id, id from delivery.channel_outbox
+    where tenant_id = :tenant_id and run_id = :run_id and status = 'queued'
+    order by job_id, ordinal
+    for no key update
+)
+update delivery.channel_outbox as items set status = 'cancelled', settled_at = :at, error = 'the run was cancelled'
+from queued
+where items.tenant_id = queued.tenant_id and items.id = queued.id
 
 -- cancel_jobs --
 -- Jobs that nobody holds; whoever holds one ends it.
@@ -64,6 +72,16 @@ select recipients.tenant_id, :new_run_id, recipients.ordinal, recipients.recipie
 from delivery.channel_outbox as items
 inner join delivery.run_recipients as recipients on recipients.tenant_id = items.tenant_id and recipients.run_id = items.run_id
     and recipients.item_id = items.id
+where items.tenant_id = :tenant_id and items.run_id = :run_id and items.status = 'failed' and items.is_retryable
+    and coalesce(items.settled_at, 'infinity') > (
+        select coalesce(max(opened_at), '-infinity') from delivery.epochs where tenant_id = :tenant_id and number > 1
+    )
+
+-- before_restore --
+-- People who failed before the database was put back: they may have been sent to since.
+select count(*) as people, max(epochs.opened_at) as put_back_at
+from delivery.channel_outbox as items
+inner join delivery.epochs on epochs.tenant_id = items.tenant_id and epochs.number > 1 and epochs.opened_at >= items.settled_at
 where items.tenant_id = :tenant_id and items.run_id = :run_id and items.status = 'failed' and items.is_retryable
 
 -- retry_jobs --

@@ -14,6 +14,19 @@ select :tenant_id, coalesce((select max(number) from delivery.epochs where tenan
 from pg_control_system() as system cross join pg_control_checkpoint() as checkpoint
 on conflict do nothing
 
+-- lock_runs --
+-- The runs, the jobs and then the items, as everybody who settles: runs that may have something in flight.
+select id from delivery.campaign_runs
+where tenant_id = :tenant_id and status not in ('completed', 'partial', 'failed', 'cancelled')
+order by created_at, id
+for no key update
+
+-- lock_jobs --
+select id from delivery.job_queue
+where tenant_id = :tenant_id and run_id = any(cast(:run_ids as uuid[])) and status in ('queued', 'locked')
+order by run_id, id
+for no key update
+
 -- fence --
 -- Items that are queued may have been sent after the moment the database went back to, like those in a call.
 with hit as (

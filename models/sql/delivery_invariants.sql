@@ -209,7 +209,8 @@ group by attempts.tenant_id, attempts.account_id, attempts.provider_message_id
 limit :most
 
 -- every_item_agrees_with_its_last_attempt --
--- Without an outcome of its last attempt, only a person can have said that an item was accepted.
+-- Without an outcome of its last attempt, only a person can have said that an item was accepted, or the proof of an
+-- earlier one that had been taken for refused.
 with given as materialized (
     select tenant_id, id from unnest(cast(:tenant_ids as uuid[]), cast(:root_ids as uuid[])) as given(tenant_id, id)
 )
@@ -227,14 +228,20 @@ left join lateral (
     order by n desc
     limit 1
 ) as last on true
+cross join lateral (
+    select items.attempts > 1 and exists (
+        select from delivery.attempts
+        where attempts.tenant_id = items.tenant_id and attempts.item_id = items.id and attempts.state = 'accepted'
+    ) as is_accepted
+) as proven
 where items.attempts <> coalesce(last.n, 0)
     or not case coalesce(last.state, 'none')
         when 'accepted' then items.status in ('sent', 'called', 'posted')
             and items.provider_message_id is not distinct from last.provider_message_id
         when 'dispatching' then items.status = 'dispatching'
-        when 'unknown' then items.status = 'unknown'
+        when 'unknown' then items.status = 'unknown' or items.status in ('sent', 'called', 'posted') and proven.is_accepted
         else items.status <> 'dispatching' and (
-            items.status not in ('sent', 'called', 'posted') or exists (
+            items.status not in ('sent', 'called', 'posted') or proven.is_accepted or exists (
                 select from delivery.reconciliation_cases as cases
                 where cases.tenant_id = items.tenant_id and cases.item_id = items.id and cases.resolution = 'accepted'
             )

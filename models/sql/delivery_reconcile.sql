@@ -12,6 +12,11 @@ from (
 where attempts.tenant_id = late.tenant_id and attempts.id = late.id
 returning attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, attempts.account_id, attempts.batch_id
 
+-- renew_stalled --
+-- Those of a call that are still owed, taken over from now on.
+update delivery.attempts set deadline_at = clock_timestamp() + make_interval(secs => :seconds)
+where tenant_id = :tenant_id and id = any(cast(:ids as uuid[])) and state = 'dispatching'
+
 -- calls --
 -- The calls of attempts as they were made: every member of a batch, in its order, also those that are settled.
 select attempts.tenant_id, attempts.id, attempts.job_id, attempts.run_id, attempts.state, attempts.started_at, attempts.provider_key,
@@ -59,11 +64,20 @@ returning cases.tenant_id, cases.attempt_id as id, (
 ) as account_id
 
 -- case --
-select cases.*, items.job_id, items.status as item_status, items.address
+select cases.*, items.job_id, items.status as item_status, items.address, items.workspace_id, items.channel, attempts.started_at
 from delivery.reconciliation_cases as cases
 inner join delivery.channel_outbox as items on items.tenant_id = cases.tenant_id and items.id = cases.item_id
+left join delivery.attempts on attempts.tenant_id = cases.tenant_id and attempts.id = cases.attempt_id
 where cases.tenant_id = :tenant_id and cases.id = :id
-for no key update of cases
+
+-- hold_case --
+select from delivery.reconciliation_cases where tenant_id = :tenant_id and id = :id for no key update
+
+-- runs_made --
+select id, created_at from delivery.campaign_runs where tenant_id = :tenant_id and id = any(cast(:run_ids as uuid[]))
+
+-- run_of_item --
+select run_id from delivery.channel_outbox where tenant_id = :tenant_id and id = :item_id
 
 -- resolve_item --
 -- By a person: the attempt, where there is one, takes the outcome; the item its status.
@@ -99,21 +113,42 @@ insert into delivery.provider_events (
 ) on conflict (tenant_id, account_id, provider_event_id) do nothing
 
 -- match --
--- Events that wait for their attempt and may find it now: by our reference, else by the provider's id.
+-- Events that wait for their attempt and may find it now: by our reference, else by the provider's id. The newest are
+-- asked for, those of the last month: what found nothing by then is of somebody else, as what is told of a test always is.
+with tenant as materialized (select cast(:tenant_id as uuid) as id),
+waiting as materialized (
+    select parked.* from tenant
+    cross join lateral (
+        select events.tenant_id, events.id, events.account_id, events.provider_message_id,
+            case when events.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then cast(events.reference as uuid) end as own_id
+        from delivery.provider_events as events
+        where events.tenant_id = tenant.id and events.attempt_id is null
+            and events.received_at > clock_timestamp() - interval '30 days'
+            and coalesce(events.reference not like 'test-%', true)
+        order by events.received_at desc
+        limit 1000
+    ) as parked
+)
 select events.id, events.kind, events.occurred_at, events.received_at, events.provider_message_id, attempts.id as attempt_id, attempts.state, attempts.item_id,
     attempts.job_id, attempts.run_id, items.address, items.channel
-from delivery.provider_events as events
+from waiting
 cross join lateral (
-    select * from delivery.attempts as known
-    where known.tenant_id = events.tenant_id and known.account_id = events.account_id
-        and (known.provider_message_id = events.provider_message_id or known.id::text = events.reference)
-    order by known.id::text = events.reference desc nulls last
+    select found.* from (
+        select known.*, 1 as place from delivery.attempts as known
+        where known.tenant_id = waiting.tenant_id and known.id = waiting.own_id
+        union all
+        select known.*, 2 as place from delivery.attempts as known
+        where known.tenant_id = waiting.tenant_id and known.account_id = waiting.account_id
+            and known.provider_message_id = waiting.provider_message_id
+    ) as found
+    where found.account_id = waiting.account_id
+    order by found.place
     limit 1
 ) as attempts
-inner join delivery.channel_outbox as items on items.tenant_id = attempts.tenant_id and items.id = attempts.item_id
-where events.tenant_id = :tenant_id and events.attempt_id is null
+inner join delivery.channel_outbox as items on items.tenant_id = waiting.tenant_id and items.id = attempts.item_id
+inner join delivery.provider_events as events on events.tenant_id = waiting.tenant_id and events.id = waiting.id
+where events.attempt_id is null
 order by events.occurred_at, events.id
-limit 1000
 for update of events skip locked
 
 -- matched --
