@@ -7,7 +7,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from dagster_project.settings import settings
-from models import address, migrate
+from models import address, engines, migrate
 
 _DAGSTER = "dagster"  # Dagster's own storage, on the same server
 
@@ -30,7 +30,7 @@ def shown() -> str:
 
 @cache
 def engine() -> sa.Engine:
-    return sa.create_engine(url(), pool_pre_ping=True)
+    return engines.create(url(), pool_pre_ping=True)
 
 
 def dagster_url() -> str:

@@ -463,8 +463,8 @@ provider_events = table(
     sa.Index("provider_events_key", "provider_event_id", "account_id", "tenant_id", unique=True),
     sa.Index(
         "provider_events_parked_idx",
-        "received_at",
         "tenant_id",
+        "received_at",
         postgresql_where=sa.text("attempt_id is null"),
     ),
 )

@@ -23,6 +23,7 @@ from models.delivery import DELIVERY_STATUSES
 from models.statements import statements
 
 _MOST = 500  # attempts or cases at a time
+_MOST_PARKED, _PARKED = 1000, timedelta(days=30)  # events that wait for their attempt
 _LATEST = timedelta(minutes=5)  # before a key may be forgotten, no call is repeated under it
 # A complaint or bounce ends what may be sent to an address; an unsubscription does so for its channel.
 _SUPPRESSES = {"bounced": "bounce", "complained": "complaint", "unsubscribed": "opt_out"}
@@ -213,7 +214,8 @@ def receive(
 
 def match_parked(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: datetime) -> int:
     """Applies events that came before their attempt was known; how many found it. The caller is pinned."""
-    matched = connection.execute(_sql("match"), {"tenant_id": tenant_id}).all()
+    asked = {"tenant_id": tenant_id, "since": at - _PARKED, "most": _MOST_PARKED}
+    matched = connection.execute(_sql("match"), asked).all()
     # Runs are locked in the order in which they were made, a retry after what it retries: whoever applies other events
     # at the same time waits, and never for each other.
     runs = {"tenant_id": tenant_id, "run_ids": sorted({event.run_id for event in matched})}

@@ -17,6 +17,7 @@ from kernel.delivery.providers.base import Message, Outcome, Provider, unknown
 from kernel.errors import RefusedError
 from models.delivery import audit_events, seeds, suppressions
 from models.spine import spine_campaigns
+from models.statements import statements
 
 MARK = "[Test] "
 MOST_A_DAY = 50  # messages of a tenant within 24 hours
@@ -38,6 +39,7 @@ class Tested:
 class _Trial:
     account: sa.Row[Any]
     messages: Sequence[Message]
+    at: datetime  # in whose windows of the caps they count
 
 
 def send(
@@ -68,6 +70,7 @@ def send(
         provider.close()
     with engine.begin() as connection:
         tenancy.service(connection, tenant_id)
+        _give_back(connection, tenant_id, trial, tested)
         ended = [
             {
                 "reference": each.reference, "address": each.address, "state": each.outcome.state,
@@ -111,7 +114,7 @@ def _begin(
         connection, tenant_id, row.campaign_id, _BEGUN, actor=actor, at=at, content=content_id,
         content_hash=row.content_hash, messages=told,
     )  # fmt: skip
-    return _Trial(row, messages)
+    return _Trial(row, messages, at)
 
 
 def _in_the_way(
@@ -179,6 +182,16 @@ def _call(provider: Provider, message: Message) -> Outcome:
     except Exception as error:
         return unknown("adapter_error", f"{type(error).__name__}: {error}")
     return outcome
+
+
+def _give_back(connection: sa.Connection, tenant_id: UUID, trial: _Trial, tested: Sequence[Tested]) -> None:
+    """What was refused went to nobody, and counts in no cap; what nobody knows of does."""
+    instants = [trial.at for each in tested if each.outcome.state == "rejected"]
+    if instants:
+        window = {
+            "tenant_id": tenant_id, "workspace_id": trial.account.workspace_id, "channel": trial.account.channel,
+        }  # fmt: skip
+        connection.execute(statements("delivery")["give_back"], window | {"instants": instants})
 
 
 def _append(connection: sa.Connection, tenant_id: UUID, campaign_id: UUID, event: str, **given: Any) -> None:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from kernel.usage import gate, outbox
 from kernel.usage.events import Event, Outcome
+from models import engines
 
 # What takes a process a few seconds to capture, and what one transaction holds of a site's lock at most.
 MOST_WAITING = 20_000  # events
@@ -40,7 +41,7 @@ class _Request:
 
 def engine(url: str, connections: int) -> sa.Engine:
     """For a door: no wait for a lock or a server lasts longer than its clients wait."""
-    made = sa.create_engine(
+    made = engines.create(
         url, pool_size=connections, max_overflow=0, pool_timeout=_LOCK_SECONDS, pool_pre_ping=True,
         connect_args={"connect_timeout": _CONNECT_SECONDS},
     )  # fmt: skip

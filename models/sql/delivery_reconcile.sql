@@ -123,10 +123,10 @@ waiting as materialized (
             case when events.reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then cast(events.reference as uuid) end as own_id
         from delivery.provider_events as events
         where events.tenant_id = tenant.id and events.attempt_id is null
-            and events.received_at > clock_timestamp() - interval '30 days'
+            and events.received_at > cast(:since as timestamptz)
             and coalesce(events.reference not like 'test-%', true)
         order by events.received_at desc
-        limit 1000
+        limit :most
     ) as parked
 )
 select events.id, events.kind, events.occurred_at, events.received_at, events.provider_message_id, attempts.id as attempt_id, attempts.state, attempts.item_id,

@@ -1181,7 +1181,7 @@ def _create_tables() -> None:
     op.create_index(
         "provider_events_parked_idx",
         "provider_events",
-        ["received_at", "tenant_id"],
+        ["tenant_id", "received_at"],
         unique=False,
         schema="delivery",
         postgresql_where=sa.text("attempt_id is null"),

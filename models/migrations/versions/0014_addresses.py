@@ -41,15 +41,109 @@ language sql immutable parallel safe as $$
     end
 $$
 """
-# What was kept stays: somebody may have it as a contact in the same way, and an item that was queued has it.
-_ALSO = """
-insert into delivery.suppressions (tenant_id, channel, address, reason, source)
-select tenant_id, channel, delivery.normal_address(address), reason, source from delivery.suppressions
-where delivery.normal_address(address) <> address
-on conflict do nothing
+# How contacts were known before. Of what is ASCII and has no bracket the rule is what it was.
+_BEFORE = """
+create temporary table before_0014 on commit drop as
+select tenant_id, contacts.id as contact_id, is_email, written, delivery.normal_address(written) as address
+from spine.spine_contacts as contacts
+cross join lateral (values (true, contacts.email), (false, contacts.phone)) as ways(is_email, written)
+where octet_length(written) <> length(written) or position('(' in written) > 0
 """
+# What was kept as somebody's, and how they are known now: by the contact, and without one by what the address itself
+# tells. A nought behind the code of a country was in brackets once, or is dialled by nobody; those of San Marino, Italy,
+# the Congo and Ivory Coast are.
+_KNOWN_AS = """
+create temporary table known_as_0014 on commit drop as
+with kept as (
+    select tenant_id, address from delivery.suppressions
+    union select tenant_id, address from delivery.consents
+    union select tenant_id, address from delivery.seeds
+),
+renamed as (
+    select kept.tenant_id, kept.address, delivery.normal_address(before.written) as becomes
+    from kept inner join before_0014 as before on before.tenant_id = kept.tenant_id and before.address = kept.address
+    union
+    select tenant_id, address, regexp_replace(
+        delivery.normal_address(address),
+        '^(\\+(?:1|7|2[07]|3[0-46]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]'
+        '|(?!2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|225|242|378)[2-9][0-9]{2}))0',
+        '\\1'
+    ) from kept
+)
+select * from renamed where becomes <> address
+"""
+# What was kept stays beside it: somebody may have it as a contact in the same way.
+_ALSO = (
+    """
+insert into delivery.suppressions (tenant_id, channel, address, reason, source, created_at)
+select tenant_id, channel, becomes, reason, source, created_at
+from delivery.suppressions inner join known_as_0014 using (tenant_id, address)
+order by created_at
+on conflict do nothing
+""",
+    """
+insert into delivery.consents (tenant_id, channel, address, basis, source, recorded_at)
+select tenant_id, channel, becomes, basis, source, recorded_at
+from delivery.consents inner join known_as_0014 using (tenant_id, address)
+order by recorded_at desc
+on conflict do nothing
+""",
+    """
+insert into delivery.seeds (tenant_id, channel, address, added_by, created_at)
+select tenant_id, channel, becomes, added_by, created_at
+from delivery.seeds inner join known_as_0014 using (tenant_id, address)
+order by created_at
+on conflict do nothing
+""",
+)
+# Items that may be sent yet follow their contact, so that whoever opts out from now on is found under the address of now.
+# A call that went out under the old one is then not repeated by itself: it would be another one, and becomes a case.
+_ITEMS = """
+create temporary table items_0014 on commit drop as
+with following as (
+    select items.tenant_id, items.id, items.root_run_id, items.status, items.ordinal,
+        delivery.normal_address(before.written) as becomes
+    from delivery.channel_outbox as items
+    inner join before_0014 as before on before.tenant_id = items.tenant_id and before.contact_id = items.recipient_id
+        and before.address = items.address and before.is_email = (items.channel = 'email')
+    where (items.status in ('queued', 'dispatching', 'unknown') or items.status = 'failed' and items.is_retryable)
+        and delivery.normal_address(before.written) <> items.address
+)
+select following.*, exists (
+    select from delivery.run_recipients as other
+    where other.tenant_id = following.tenant_id and other.run_id = following.root_run_id
+        and other.address = following.becomes and other.item_id is not null
+) or 1 < row_number() over (
+    partition by tenant_id, root_run_id, becomes order by status = 'queued', ordinal
+) as is_twice
+from following
+"""
+# Two of a run that are one person are sent to once.
+_FOLLOW = (
+    """
+update delivery.channel_outbox as items
+set status = 'skipped', skipped = true, skip_reason = 'duplicate_address', settled_at = now()
+from items_0014 as following
+where items.tenant_id = following.tenant_id and items.id = following.id
+    and following.is_twice and following.status = 'queued'
+""",
+    """
+update delivery.run_recipients as recipients set address = following.becomes
+from items_0014 as following
+where recipients.tenant_id = following.tenant_id and recipients.item_id = following.id and not following.is_twice
+""",
+    """
+update delivery.channel_outbox as items set address = following.becomes
+from items_0014 as following
+where items.tenant_id = following.tenant_id and items.id = following.id and not following.is_twice
+""",
+)
 
 
 def upgrade() -> None:
-    for statement in (_LETTERS, _ADDRESS, _IS_ADDRESS, _ALSO):
+    op.execute(_BEFORE)
+    for statement in (_LETTERS, _ADDRESS, _IS_ADDRESS):
         op.execute(statement)
+    # Without a driver's parameters: the texts have colons that name none.
+    for statement in (_KNOWN_AS, *_ALSO, _ITEMS, *_FOLLOW):
+        op.get_bind().exec_driver_sql(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -9,10 +10,12 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.delivery import setup
+from kernel.delivery import invariants, send, setup
 from kernel.errors import RefusedError
+from models import migrate
 from quality.certification.delivery.world import World
-from tests.integration.delivery.companies import company
+from tests.integration.delivery.companies import Company, company
+from tests.integration.delivery.test_reconcile import Killed
 
 # As a contact has it, and as somebody else wrote the same.
 SAME = {
@@ -154,3 +157,116 @@ def test_what_is_no_address_is_not_kept_in_vain(world: World, channel: str, stra
 def test_both_kinds_of_addresses_are_suppressed_on_all_channels(world: World) -> None:
     acme = company(world.engine, world.ledger)
     assert acme.call(setup.suppress, ["ann@x.co", "+49 (0)170 1234567"], reason="opt_out", source="test") == 2
+
+
+# What was kept under an earlier rule ---------------------------------------------------------------------------------
+
+CALLED = "+49 (0)170 1111111"
+GONE, AGREED, WAITS, TWICE = (f"+49 (0)170 {digit * 7}" for digit in "2345")
+# Opted out before they were anybody's contact.
+STRANGERS = {
+    "+44 (0)20 7946 0000": "+442079460000",
+    "00351 (0)21 1234567": "+351211234567",
+    "+39 (0)6 12345678": "+390612345678",
+    "+1 (555) 010-2030": "+15550102030",
+}
+OWN = "+49 (0)170 9999999"
+
+
+@pytest.fixture(scope="module")
+def upgraded(
+    _create: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Company]:
+    """At the newest revision, with everything that 0013 had kept: a run whose call nobody knows of, and one that waits."""
+    url = _create("addresses_of_0013", "template0")
+    migrate.upgrade(url, "0013")
+    engine = sa.create_engine(url)
+    acme = company(
+        engine, World(engine, tmp_path_factory.mktemp("provider")).ledger, [{"phone": CALLED}], channel="sms"
+    )
+    acme.approve(acme.write(subject="", body="Spring"))
+    people = [CALLED, GONE, AGREED, WAITS, TWICE, "+49 170 5555555"]
+    acme.call(setup.consent, people, channel="sms", basis="consent", source="form", at=datetime.now(UTC))
+    acme.call(setup.add_seeds, [OWN], channel="sms", actor="olga")
+    acme.launch(occurrence="called")
+    with pytest.raises(Killed):
+        send.work(acme.worker(at=killed))
+    meet(acme, *people[1:])
+    acme.launch(occurrence="waits")
+    acme.call(setup.suppress, [GONE, *STRANGERS], reason="opt_out", source="letter", channel="sms")
+    assert standing(acme, "+4901704444444") == ("consent", None)
+    migrate.upgrade(url)
+    yield acme
+    engine.dispose()
+
+
+def killed(point: str) -> None:
+    if point == "attempts committed":
+        raise Killed
+
+
+def meet(acme: Company, *numbers: str) -> None:
+    for number in numbers:
+        acme.pinned(
+            "insert into spine.spine_contacts (tenant_id, phone) values (:of, :number)", of=acme.tenant_id, number=number
+        )  # fmt: skip
+
+
+def standing(acme: Company, address: str) -> tuple[str | None, str | None]:
+    """The basis of whoever has the address, and why nothing is sent there."""
+    query = "select consent_basis, excluded_because from delivery.audience(:of, :campaign, (select id from delivery.workspaces), 'sms', now()) where address = :address"
+    (row,) = acme.pinned(query, of=acme.tenant_id, campaign=acme.campaign_id, address=address)
+    return row.consent_basis, row.excluded_because
+
+
+def became(acme: Company, *addresses: str) -> list[str]:
+    """What became of the items of the run that waited, under any of the addresses."""
+    query = "select coalesce(skip_reason, items.status) from delivery.channel_outbox as items inner join delivery.campaign_runs as runs on runs.id = items.root_run_id where occurrence = 'waits' and address = any(:addresses) order by 1"
+    return [row[0] for row in acme.pinned(query, addresses=list(addresses))]
+
+
+def test_whoever_opted_out_under_the_earlier_rule_is_not_contacted_under_the_new_one(
+    upgraded: Company,
+) -> None:
+    assert standing(upgraded, "+491702222222") == ("consent", "opt_out")
+    when = "select count(*), count(distinct created_at) from delivery.suppressions where address like '%1702222222'"
+    assert upgraded.pinned(when) == [(2, 1)]
+
+
+def test_also_if_they_are_met_later(upgraded: Company) -> None:
+    meet(upgraded, *STRANGERS)
+    assert {standing(upgraded, address)[1] for address in STRANGERS.values()} == {"opt_out"}
+
+
+def test_whoever_agreed_under_the_earlier_rule_has_agreed(upgraded: Company) -> None:
+    assert standing(upgraded, "+491703333333") == ("consent", None)
+
+
+def test_a_number_for_tests_is_one_still(upgraded: Company) -> None:
+    (now,) = upgraded.call(setup.normal, [OWN])
+    assert now in {row.address for row in upgraded.pinned("select address from delivery.seeds")}
+
+
+def test_an_opt_out_of_now_holds_what_was_queued_before(upgraded: Company) -> None:
+    upgraded.call(setup.suppress, [WAITS], reason="opt_out", source="letter", channel="sms")
+    upgraded.work()
+    assert became(upgraded, "+491704444444") == ["opt_out"]
+    assert upgraded.effects().keys().isdisjoint({"+491704444444", "+4901704444444"})
+
+
+def test_two_who_were_queued_and_are_one_person_are_sent_to_once(upgraded: Company) -> None:
+    upgraded.work()
+    assert became(upgraded, "+491705555555", "+4901705555555") == ["duplicate_address", "sent"]
+    assert became(upgraded, "+491703333333") == ["sent"]
+    with upgraded.engine.begin() as connection:
+        assert invariants.check(connection, upgraded.tenant_id) == []
+
+
+def test_a_call_under_the_earlier_address_is_not_repeated_under_another(upgraded: Company) -> None:
+    query = "select items.status from delivery.channel_outbox as items inner join delivery.campaign_runs as runs on runs.id = items.root_run_id where occurrence = 'called'"
+    assert [row.status for row in upgraded.pinned(query)] == ["dispatching"]
+    before = upgraded.effects()
+    upgraded.pinned("update delivery.attempts set deadline_at = now() where state = 'dispatching'")
+    upgraded.settle()
+    assert [row.status for row in upgraded.pinned(query)] == ["unknown"]
+    assert upgraded.effects() == before

@@ -35,7 +35,9 @@ class Import:
     def __init__(self, shop: Shop, folder: Path) -> None:
         self.shop, self.folder, self.clock = shop, folder, Clock()
         self.lines: list[Line] = []
-        self.intake = Intake(shop.engine, shop.site, "1", "ann", self.clock, self.lines.extend, tells_all=True)
+        self.intake = Intake(
+            shop.engine, shop.site, "1", "ann", self.clock, self.lines.extend, tells_all=True
+        )
 
     def file(self, rows: Iterable[Any], name: str = "events.jsonl") -> Path:
         path = self.folder / name
