@@ -84,7 +84,7 @@ def spinner(task: str, silent: bool = False) -> Iterator[None]:
 
 def emit(result: Any, as_json: bool, title: str | None = None) -> None:
     """Prints a record (mapping or dataclass), or a sequence of them as a table; or either as JSON."""
-    rows = [_plain(row) for row in result] if _is_many(result) else _plain(result)
+    rows = [plain(row) for row in result] if _is_many(result) else plain(result)
     if as_json:
         text = json.dumps(rows, default=_json, ensure_ascii=False)
         # The same value to a program, and nothing that a terminal would obey.
@@ -125,7 +125,8 @@ def _is_many(result: Any) -> bool:
     return isinstance(result, Sequence) and not isinstance(result, str | bytes)
 
 
-def _plain(record: Any) -> dict[str, Any]:
+def plain(record: Any) -> dict[str, Any]:
+    """A record's fields by name."""
     return dict(record) if isinstance(record, Mapping) else dataclasses.asdict(record)
 
 

@@ -49,7 +49,7 @@ def periods(
             rows = months.listed(connection, found.id)
     if as_json:
         ui.emit(
-            {"periods": [ui._plain(row) for row in rows], "missed": [ui._plain(row) for row in late]}, as_json
+            {"periods": [ui.plain(row) for row in rows], "missed": [ui.plain(row) for row in late]}, as_json
         )
     else:
         if tenant:
@@ -170,7 +170,7 @@ def invoice(
 
     with asked.of(tenant) as (connection, found):
         if final is not None:
-            known = [ui._plain(each) for each in invoices.listed(connection, found.id, month)]
+            known = [ui.plain(each) for each in invoices.listed(connection, found.id, month)]
             made = invoices.finalise(
                 connection, found.id, _id(final, known, "invoice"), actor=_speaker(user), at=asked.now()
             )
@@ -180,7 +180,7 @@ def invoice(
         lines = {each.id: invoices.lines(connection, found.id, each.id) for each in listed}
     if as_json:
         ui.emit(
-            [ui._plain(each) | {"lines": [ui._plain(line) for line in lines[each.id]]} for each in listed],
+            [ui.plain(each) | {"lines": [ui.plain(line) for line in lines[each.id]]} for each in listed],
             as_json,
         )
         return
