@@ -20,6 +20,7 @@ from kernel import tenancy
 from kernel.usage import sites
 
 _WORKERS = 2
+_CROWD = 256  # connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Load:
 
 
 def loads(seconds: float = 8) -> Iterator[Load]:
-    """Each with connections that stay open. Half and twice are of what requests of one event reached before."""
+    """Each with connections that stay open. Half is of what requests of one event
+    reached, twice of what a crowd of connections reached: more than the door can carry."""
     with database() as (engine, _):
         tenant_id, site = shop(engine, "http")
         with engine.begin() as connection:
@@ -56,7 +58,9 @@ def loads(seconds: float = 8) -> Iterator[Load]:
             yield single
             yield loaded("requests of 1, half", 32, 1, single.requests_per_second / 2)
             yield loaded("requests of 1, 300 a second", 32, 1, 300)
-            yield loaded("requests of 1, twice", 256, 1, single.requests_per_second * 2)
+            crowd = loaded("requests of 1, a crowd", _CROWD, 1)
+            yield crowd
+            yield loaded("requests of 1, twice the crowd's", _CROWD * 4, 1, crowd.requests_per_second * 2)
 
 
 def _told(name: str, found: dict[str, Any], metered: int) -> Load:

@@ -97,7 +97,7 @@ def receive(
     as_json: ui.Json = False,
 ) -> None:
     """Apply a callback that was saved: signatures are checked, events that are known change nothing."""
-    from kernel.delivery import reconcile, views
+    from kernel.delivery import callbacks, views
     from kernel.delivery.providers import registry
     from kernel.delivery.providers.base import BadCallback
 
@@ -110,7 +110,7 @@ def receive(
         row = _account_row(connection, found.id, rows[0].id)
         provider = registry.make(row)
         try:
-            kept = reconcile.receive(
+            kept = callbacks.receive(
                 connection, row, provider, _headers(headers), body.read_bytes(),
                 at=asked.instant(at, "UTC") if at else asked.now(),
             )  # fmt: skip

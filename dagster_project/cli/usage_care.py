@@ -76,6 +76,7 @@ def archive(
 ) -> None:
     """Move closed months whose keys have expired from the ledger into files that give the invoiced root."""
     from dagster_project.settings import settings
+    from kernel.decisions.switches import OPERATOR
     from kernel.usage import archive as archives
 
     engine = ui.connect()
@@ -90,7 +91,7 @@ def archive(
             task = progress.add_task("Months", total=len(due))
             for each, row in zip(due, rows, strict=True):
                 place = settings().usage_archive
-                row["file"] = archives.archive(engine, each, place, at=asked.now(), actor="operator")
+                row["file"] = archives.archive(engine, each, place, at=asked.now(), actor=OPERATOR)
                 progress.advance(task)
     ui.emit(rows, as_json, title="Archived" if run else "Would leave the ledger; --run does it")
 

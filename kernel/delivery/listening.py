@@ -1,6 +1,6 @@
 """Takes a provider's callbacks over HTTP while a demonstration or a certification sends.
 
-In production they come through whatever receives requests there, which hands them to `reconcile.receive`.
+In production they come through whatever receives requests there, which hands them to `callbacks.receive`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import reconcile
+from kernel.delivery import callbacks
 from kernel.delivery.providers.base import BadCallback, Provider
 from kernel.errors import RefusedError
 from models.statements import statements
@@ -189,4 +189,4 @@ def _received(
     with engine.begin() as connection:
         tenancy.service(connection, tenant_id)
         account = connection.execute(statements("delivery")["account"], given).one()
-        return reconcile.receive(connection, account, provider(account), headers, body, at=datetime.now(UTC))
+        return callbacks.receive(connection, account, provider(account), headers, body, at=datetime.now(UTC))

@@ -27,6 +27,7 @@ from kernel.delivery.providers.base import Outcome, Provider, rejected, unknown
 from kernel.delivery.wave import BACKOFF, Call, Later, Wave, backoff_seconds, prepare
 from models.statements import statements
 
+_DEADLOCKS = 2  # that one write may end in
 _log = logging.getLogger(__name__)
 
 
@@ -135,7 +136,8 @@ def _settle_surely(
     worker: Worker, job: Claimed, wave: Wave, outcomes: dict[UUID, Outcome], last_pause: timedelta | None
 ) -> Counter[str]:
     """As `_settle`: what a provider has answered is not thrown away for a deadlock, nor for an id it gave twice."""
-    for is_final in (False, False, True):
+    deadlocks = 0
+    while True:
         try:
             return _settle(worker, job, wave, outcomes, last_pause)
         except sa.exc.IntegrityError as error:
@@ -143,9 +145,9 @@ def _settle_surely(
                 raise
             outcomes = dict.fromkeys(outcomes, settle.REPEATED_ID)
         except sa.exc.OperationalError as error:
-            if is_final or not settle.is_deadlock(error):
+            deadlocks += 1
+            if deadlocks > _DEADLOCKS or not settle.is_deadlock(error):
                 raise
-    raise AssertionError("the last attempt gives or raises")
 
 
 def _settle(

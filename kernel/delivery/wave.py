@@ -67,11 +67,9 @@ def prepare(
     # Half of the lease is for the calls, one after the other where they do not go side by side.
     rounds = max(1, int(lease / 2 / can.timeout))
     wanted = min(can.wave, can.batch * can.concurrency * rounds)
-    most, free_at = holding.room(connection, job.tenant_id, row, wanted)
-    if most == 0:
-        return Later(free_at, "the cap of the channel is reached")
     if holding.waits_for_others(row):
-        # Whoever was waited for may have taken long: what was stopped meanwhile is not begun.
+        holding.room(connection, job.tenant_id, row, wanted)
+        # Whoever was waited for may have taken long: what was stopped meanwhile is not begun, and the hour may be another.
         again = {"tenant_id": job.tenant_id, "job_id": job.job_id, "token": job.token}
         row = connection.execute(_sql("hold"), again).one_or_none()
         if row is None:
@@ -79,6 +77,9 @@ def prepare(
         if held := holding.why_not_begin(row):
             # Asked again when the job is claimed again, where it is known what follows.
             return Later(None, held.why)
+    most, free_at = holding.room(connection, job.tenant_id, row, wanted)
+    if most == 0:
+        return Later(free_at, "the cap of the channel is reached")
     given = {
         "tenant_id": job.tenant_id, "job_id": job.job_id, "after": after, "most": most + 1, "now": row.now,
         "channel": row.channel, "person_cap": row.person_cap, "person_cap_days": row.person_cap_days or 0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -88,7 +87,7 @@ class Intake:
         impact = Impact(path.name, first or now, first is not None)
         error: BaseException | None = None
         try:
-            for part in _ahead(self._made(path, impact.arrived_at)):
+            for part in self._made(path, impact.arrived_at):
                 with self.engine.begin() as connection:
                     lines, accepted = self._taken(connection, part, impact)
                 self._tell(lines, impact, accepted)
@@ -107,7 +106,7 @@ class Intake:
             tenancy.service(connection, self.site.tenant_id)
             first = connection.execute(_sql("arrival"), given).scalar()
         impact, seen = Impact(path.name, first or self.clock(), first is not None), set[bytes]()
-        for part in _ahead(self._made(path, impact.arrived_at)):
+        for part in self._made(path, impact.arrived_at):
             with self.engine.begin() as connection:
                 lines = self._foreseen(connection, part, impact, seen)
             self._tell(lines, impact)
@@ -276,15 +275,6 @@ class _Sorted:
     lines: list[Line]
     open: list[tuple[int, Event, str]] = field(default_factory=list)
     late: list[tuple[int, Event, str]] = field(default_factory=list)
-
-
-def _ahead(made: Iterator[_Made]) -> Iterator[_Made]:
-    """The same, each made while the one before it is in use: the database works meanwhile."""
-    with ThreadPoolExecutor(1, "reading") as reader:
-        coming = reader.submit(next, made, None)
-        while (one := coming.result()) is not None:
-            coming = reader.submit(next, made, None)
-            yield one
 
 
 def _why(outcome: Outcome) -> str:

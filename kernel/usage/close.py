@@ -97,6 +97,37 @@ def close(connection: sa.Connection, tenant_id: UUID, month: str, *, at: datetim
     return _closed(connection, tenant_id, month, period, is_new=True)
 
 
+def concerned(connection: sa.Connection, month: str) -> list[tenancy.Tenant]:
+    """The tenants that a month is about: all that had a plan or usage by then."""
+    tenancy.service(connection)
+    found = []
+    for tenant in tenancy.all_tenants(connection):
+        tenancy.service(connection, tenant.id)
+        first = periods.first(connection, tenant.id)
+        if first is not None and first <= month:
+            found.append(tenant)
+    return found
+
+
+def close_all(
+    engine: sa.Engine, month: str, *, at: datetime, actor: str
+) -> tuple[dict[str, Closed], dict[str, str]]:
+    """Closes a month of every tenant that it is about, each in a transaction of its own: one that is refused keeps no
+    other's open. By slug what was closed, and why the others were not.
+    """
+    closed: dict[str, Closed] = {}
+    refused: dict[str, str] = {}
+    with engine.begin() as connection:
+        tenants = concerned(connection, month)
+    for tenant in tenants:
+        try:
+            with engine.begin() as connection:
+                closed[tenant.slug] = close(connection, tenant.id, month, at=at, actor=actor)
+        except RefusedError as error:
+            refused[tenant.slug] = str(error)
+    return closed, refused
+
+
 def broken_chain(connection: sa.Connection, tenant_id: UUID) -> str | None:
     """The first snapshot of the tenant that does not follow from the one before it, or is not what its hash says."""
     tenancy.service(connection, tenant_id)

@@ -246,7 +246,7 @@ def _missing(engine: sa.Engine) -> str | None:
     """What the database lacks, in a sentence."""
     with engine.connect() as connection:
         # A newer one than this program's is not missing: what migrates goes first.
-        found = connection.execute(sa.text("select max(version_num) from alembic_version")).scalar()
+        found = connection.execute(statements("usage_doors")["revision"]).scalar()
     return None if found and found >= _head() else "migrations are not applied: run revenue-os db migrate"
 
 

@@ -171,9 +171,9 @@ def _counted_before(
 def _carried(connection: sa.Connection, given: Mapping[str, Any]) -> tuple[dict[UUID, int], dict[UUID, int]]:
     """How many rows messages carry, by site, and how many of them messages that were given up."""
     # A list of keys has no statistics: a million of them must not be looked up one by one.
-    connection.execute(sa.text("set local enable_nestloop = off"))
+    connection.execute(_sql("by_hashes"))
     carried = {row.site_id: row.rows for row in connection.execute(_sql("delivered"), given)}
-    connection.execute(sa.text("set local enable_nestloop = on"))
+    connection.execute(_sql("by_any"))
     given_up = {row.site_id: row.rows for row in connection.execute(_sql("quarantined"), given)}
     return carried, given_up
 

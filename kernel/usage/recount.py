@@ -70,6 +70,18 @@ def queue(
     return sorted(connection.scalars(_sql("queue"), given), key=str)
 
 
+def find_all(engine: sa.Engine, clock: Callable[[], datetime]) -> int:
+    """As find, of every tenant; how many months were queued. Each in a transaction of its own: nobody waits for all."""
+    with engine.begin() as connection:
+        tenancy.service(connection)
+        tenants = tenancy.all_tenants(connection)
+    found = 0
+    for tenant in tenants:
+        with engine.begin() as connection:
+            found += len(find(connection, tenant.id, clock()))
+    return found
+
+
 def waiting(connection: sa.Connection, at: datetime) -> int:
     """How many tenants have something to count: rows since they were last looked through, or a count that is due."""
     tenancy.service(connection)

@@ -84,3 +84,6 @@ order by sites.created_at, sites.public_id
 
 -- close_site --
 update usage.sites set status = 'closed' where tenant_id = :tenant_id and id = :site_id and status = 'active'
+
+-- revision --
+select max(version_num) from alembic_version

@@ -237,3 +237,9 @@ select count(distinct tenant_id) from (
     select tenant_id from usage.billing_reconciliation_jobs
     where status in ('QUEUED', 'FAILED') and due_at <= :at or status = 'PROCESSING' and lease_expires_at <= :at
 ) as found
+
+-- by_hashes --
+set local enable_nestloop = off
+
+-- by_any --
+set local enable_nestloop = on

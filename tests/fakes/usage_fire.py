@@ -335,7 +335,7 @@ class _Worker:
                 self._meter(batch)
                 self._reach("committed")
                 answer = "failed" if self._fault == "fail answer" else "metered"
-            except Exception:
+            except (OSError, sa.exc.SQLAlchemyError):
                 if not self._fault:
                     raise
                 answer = "failed"

@@ -49,12 +49,11 @@ def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcess
     return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
 
 
-def _close(instance: dg.DagsterInstance, **config) -> dg.ExecuteInProcessResult:
-    """The close alone, without the marts that the job builds before."""
+def _close(instance: dg.DagsterInstance, only: dg.AssetKey = months.SNAPSHOTS) -> dg.ExecuteInProcessResult:
+    """The close alone, or what comes before it, without the marts that the job builds first."""
     return _run(
-        "close_usage_month", instance, partition_key="2026-01", asset_selection=[months.SNAPSHOTS], raise_on_error=False,
-        run_config={"ops": {"usage__invoice_snapshot": {"config": config}}},
-    )  # fmt: skip
+        "close_usage_month", instance, partition_key="2026-01", asset_selection=[only], raise_on_error=False
+    )
 
 
 def test_files_in_the_inbox_are_asked_for_metered_and_put_away(
@@ -142,12 +141,17 @@ def test_what_stands_in_the_way_of_one_tenant_fails_the_run_and_leaves_the_other
     assert (shop.state(), other.state()) == ("OPEN", "CLOSED")
 
 
-def test_a_dry_run_of_a_close_changes_nothing(
+def test_what_stands_in_the_way_is_told_before_and_changes_nothing(
     shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.capture("a", at=JANUARY)
+    shop.pinned("update usage.usage_counters set accepted = 7")
     monkeypatch.setattr(months, "_now", lambda: CLOSE_AT)
-    assert _close(instance, dry_run=True).success
+    done = _close(instance, months.PREFLIGHT)
+    assert done.success
+    (told,) = done.asset_materializations_for_node("usage__close_preflight")
+    assert told.metadata["in_the_way"].value == 1
+    assert "counters.billable +6" in told.metadata["first"].value
     assert shop.state() == "OPEN"
     assert shop.snapshots() == []
 

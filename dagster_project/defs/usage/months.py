@@ -1,6 +1,6 @@
 """Months: what is compared before one is closed, the close, the watch over all of it, and what leaves the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 
@@ -12,14 +12,15 @@ from dagster_project.defs.usage.marts import marts
 from dagster_project.lib.tables import table
 from dagster_project.settings import settings
 from kernel import tenancy
+from kernel.decisions.switches import OPERATOR
 
 OWNER = "team:billing"
 RECONCILIATION = dg.AssetKey(["usage", "reconciliation"])
+PREFLIGHT = dg.AssetKey(["usage", "close_preflight"])
 SNAPSHOTS = dg.AssetKey(["usage", "invoice_snapshot"])
 WATCH = dg.AssetKey(["usage", "watchtower"])
 ARCHIVES = dg.AssetKey(["usage", "usage_archives"])
 _SHOWN = 50
-_OPERATOR = "operator"
 # Written by the gate and the doors: what the assets and the models of dbt read.
 _TABLES = {
     "ingest_idempotency": "The ledger: a row for each event that was metered, and the only authority of an invoice.",
@@ -31,7 +32,6 @@ _TABLES = {
     "ingest_fallback_buffer": "Captured events that could not be published at once.",
     "billing_reconciliation_jobs": "Months of sites that changed, and what every place said when they were compared.",
 }
-_COUNTED = ("ingest_idempotency", "usage_counters", "usage_outbox", "ingest_fallback_buffer")
 _COMPARED = [dg.AssetKey(["analytics", name]) for name in ("usage_ledger_daily", "site_usage_monthly")]
 
 
@@ -55,10 +55,14 @@ def tables() -> list[dg.AssetSpec]:
     ]  # fmt: skip
 
 
-def _of_usage(key: dg.AssetKey, description: str, *reads: str, **more) -> dict:
+def _keys(*names: str) -> list[dg.AssetKey]:
+    return [dg.AssetKey(["usage", name]) for name in names]
+
+
+def _of_usage(key: dg.AssetKey, description: str, reads: Sequence[dg.AssetKey], **more) -> dict:
     return {
         "key": key,
-        "deps": [["usage", name] for name in reads],
+        "deps": list(reads),
         "group_name": "usage",
         "owners": [OWNER],
         "kinds": {"python", "postgres"},
@@ -75,27 +79,28 @@ def reconciliation() -> dg.AssetsDefinition:
     )  # fmt: skip
     nothing_off = dg.AssetCheckSpec(
         "nobody_is_off", asset=RECONCILIATION,
-        description="No place is off by more than ten and one in a hundred in a month that is not closed.",
+        description="No place was off by more than ten and one in a hundred when it was last compared.",
     )  # fmt: skip
     text = "What every place that counts said of the months that changed, beside the ledger."
 
     @dg.asset(
         **_of_usage(
-            RECONCILIATION, text,
+            RECONCILIATION,
+            text,
+            [
+                *_COMPARED,
+                *_keys("ingest_idempotency", "usage_counters", "usage_outbox", "ingest_fallback_buffer"),
+            ],
             check_specs=[nothing_dead, nothing_off],
         )
-        | {"deps": [*_COMPARED, *(["usage", name] for name in _COUNTED)]}
-    )  # fmt: skip
+    )
     def compare_months(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from kernel.usage import recount
 
-        tenants = _tenants()
-        for tenant in tenants:
-            with engine().begin() as connection:
-                recount.find(connection, tenant.id, _now())
+        recount.find_all(engine(), _now)
         done = recount.work(engine(), context.run_id, _now)
         rows, dead, off = [], 0, 0
-        for tenant in tenants:
+        for tenant in _tenants():
             with engine().begin() as connection:
                 for job in recount.jobs(connection, tenant.id):
                     dead += job["status"] == "DEAD"
@@ -117,8 +122,39 @@ def reconciliation() -> dg.AssetsDefinition:
     return compare_months
 
 
-class Closing(dg.Config):
-    dry_run: bool = Field(False, description="Only tell what stands in the way of each tenant's close.")
+@cache
+def preflight() -> dg.AssetsDefinition:
+    text = (
+        "What stands in the way of each tenant's close; the close asks the same once more, and refuses by it."
+    )
+
+    @dg.asset(
+        **_of_usage(
+            PREFLIGHT,
+            text,
+            [RECONCILIATION, *_keys("site_plans", "usage_periods")],
+            partitions_def=months(),
+        )
+    )
+    def look_ahead(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from kernel.usage import close
+
+        month = context.partition_key
+        with engine().begin() as connection:
+            rows = [
+                {"tenant": tenant.slug, "check": each.name, "ok": each.is_ok, "why": each.why}
+                for tenant in close.concerned(connection, month)
+                for each in close.preflight(connection, tenant.id, month, at=_now())
+            ]
+        in_the_way = [row for row in rows if not row["ok"]]
+        return dg.MaterializeResult(
+            metadata={
+                "in_the_way": len(in_the_way),
+                "first": table(in_the_way[:_SHOWN], "Nothing stands in the way."),
+            }
+        )
+
+    return look_ahead
 
 
 @cache
@@ -133,61 +169,37 @@ def snapshots() -> dg.AssetsDefinition:
         **_of_usage(
             SNAPSHOTS,
             text,
-            "ingest_idempotency",
-            "site_plans",
-            "usage_periods",
+            [PREFLIGHT],
             check_specs=[chained],
             partitions_def=months(),
         )
-        | {"deps": [RECONCILIATION, ["usage", "site_plans"], ["usage", "usage_periods"]]}
     )
-    def close_month(context: dg.AssetExecutionContext, config: Closing) -> dg.MaterializeResult:
-        from kernel.errors import RefusedError
+    def close_month(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from kernel.usage import close
 
-        month, rows, refused, broken = context.partition_key, [], [], []
-        for tenant in _tenants():
-            with engine().begin() as connection:
-                if not _has_sites(connection, tenant.id, month):
-                    continue
-            try:
-                with engine().begin() as connection:
-                    if config.dry_run:
-                        checks = close.preflight(connection, tenant.id, month, at=_now())
-                        rows += [
-                            {"tenant": tenant.slug, "check": each.name, "ok": each.is_ok, "why": each.why}
-                            for each in checks
-                        ]
-                        continue
-                    done = close.close(connection, tenant.id, month, at=_now(), actor=_OPERATOR)
-                    rows.append({"tenant": tenant.slug, "sites": done.sites, "events": done.events,
-                                 "overage": done.overage, "rows": done.rows, "new": done.is_new, "hash": done.hash[:12]})  # fmt: skip
-            except RefusedError as error:
-                # One tenant's month does not keep the others' open.
-                refused.append(f"{tenant.slug}: {error}")
-            with engine().begin() as connection:
-                if gap := close.broken_chain(connection, tenant.id):
-                    broken.append(f"{tenant.slug}: {gap}")
+        month = context.partition_key
+        closed, refused = close.close_all(engine(), month, at=_now(), actor=OPERATOR)
+        rows = [
+            {"tenant": slug, "sites": each.sites, "events": each.events, "overage": each.overage, "rows": each.rows,
+             "new": each.is_new, "hash": each.hash[:12]}
+            for slug, each in closed.items()
+        ]  # fmt: skip
+        told = {"tenants": len(rows), "closed": table(rows[:_SHOWN], "No tenant has a site in this month.")}
         if refused:
+            why = [f"{slug}: {each}" for slug, each in refused.items()]
             raise dg.Failure(
-                f"{len(refused)} tenants are not closed: {refused[0]}",
-                metadata={"closed": table(rows[:_SHOWN], "None."), "refused": refused[:_SHOWN]},
+                f"{len(refused)} tenants are not closed: {why[0]}",
+                metadata=told | {"refused": why[:_SHOWN]},
                 allow_retries=False,
             )
-        return dg.MaterializeResult(
-            metadata={
-                "tenants": len(rows),
-                "closed": table(rows[:_SHOWN], "No tenant has a site in this month."),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=chained.name,
-                    asset_key=SNAPSHOTS,
-                    passed=not broken,
-                    metadata={"first": broken[:_SHOWN]},
-                )
-            ],
+        broken = _broken(month)
+        check = dg.AssetCheckResult(
+            check_name=chained.name,
+            asset_key=SNAPSHOTS,
+            passed=not broken,
+            metadata={"first": broken[:_SHOWN]},
         )
+        return dg.MaterializeResult(metadata=told, check_results=[check])
 
     return close_month
 
@@ -200,7 +212,9 @@ def watch() -> dg.AssetsDefinition:
     text = "What stands still, waits too long or does not add up, of all tenants."
 
     @dg.asset(
-        **_of_usage(WATCH, text, "ingest_fallback_buffer", "usage_outbox", "usage_periods", check_specs=specs)
+        **_of_usage(
+            WATCH, text, _keys("ingest_fallback_buffer", "usage_outbox", "usage_periods"), check_specs=specs
+        )
     )
     def look_around() -> Iterator[dg.MaterializeResult]:
         from kernel.usage import watchtower
@@ -236,14 +250,14 @@ class Retention(dg.Config):
 def archives() -> dg.AssetsDefinition:
     text = "Closed months whose keys have expired, in files that give the invoiced root; their rows leave the ledger."
 
-    @dg.asset(**_of_usage(ARCHIVES, text, "ingest_idempotency") | {"deps": [SNAPSHOTS]})
+    @dg.asset(**_of_usage(ARCHIVES, text, [SNAPSHOTS]))
     def archive_months(context: dg.AssetExecutionContext, config: Retention) -> dg.MaterializeResult:
         from kernel.usage import archive
 
         with engine().begin() as connection:
             due = archive.due(connection, at=_now())
         for each in due if not config.dry_run else ():
-            file = archive.archive(engine(), each, settings().usage_archive, at=_now(), actor=_OPERATOR)
+            file = archive.archive(engine(), each, settings().usage_archive, at=_now(), actor=OPERATOR)
             context.log.info(f"{each.rows} rows of {each.year_month} of {each.site} stand in {file}")
         rows = [
             {"tenant": each.tenant, "site": each.site, "month": each.year_month, "rows": each.rows}
@@ -266,17 +280,20 @@ def _tenants() -> list[tenancy.Tenant]:
         return tenancy.all_tenants(connection)
 
 
-def _has_sites(connection, tenant_id, month: str) -> bool:
-    from kernel.usage import periods
+def _broken(month: str) -> list[str]:
+    """The first snapshot that does not follow, of each tenant that has one."""
+    from kernel.usage import close
 
-    tenancy.service(connection, tenant_id)
-    first = periods.first(connection, tenant_id)
-    return first is not None and first <= month
+    with engine().begin() as connection:
+        gaps = {
+            each.slug: close.broken_chain(connection, each.id) for each in close.concerned(connection, month)
+        }
+    return [f"{slug}: {gap}" for slug, gap in gaps.items() if gap]
 
 
 close_usage_month = dg.define_asset_job(
     "close_usage_month",
-    selection=dg.AssetSelection.assets(*marts().keys, RECONCILIATION, SNAPSHOTS),
+    selection=dg.AssetSelection.assets(*marts().keys, RECONCILIATION, PREFLIGHT, SNAPSHOTS),
     description="Counts what changed, compares, and closes a month of every tenant that had sites in it.",
 )
 
@@ -313,7 +330,7 @@ review_usage_quarterly = dg.ScheduleDefinition(
 @dg.definitions
 def defs() -> dg.Definitions:
     return dg.Definitions(
-        assets=[*tables(), reconciliation(), snapshots(), watch(), archives()],
+        assets=[*tables(), reconciliation(), preflight(), snapshots(), watch(), archives()],
         jobs=[close_usage_month],
         schedules=[usage_close_monthly, review_usage_quarterly],
     )

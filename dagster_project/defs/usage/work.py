@@ -8,7 +8,6 @@ import dagster as dg
 from dagster_project.database import engine
 from dagster_project.lib.busy import is_busy
 from dagster_project.settings import settings
-from kernel import tenancy
 
 _ON = dg.DefaultSensorStatus.RUNNING
 
@@ -48,13 +47,7 @@ def hand_on(context: dg.OpExecutionContext) -> None:
 def count_changed(context: dg.OpExecutionContext) -> None:
     from kernel.usage import recount
 
-    with engine().begin() as connection:
-        tenancy.service(connection)
-        tenants = [tenant.id for tenant in tenancy.all_tenants(connection)]
-    found = 0
-    for tenant_id in tenants:
-        with engine().begin() as connection:
-            found += len(recount.find(connection, tenant_id, _now()))
+    found = recount.find_all(engine(), _now)
     done = recount.work(engine(), context.run_id, _now)
     for each in done:
         if each.error or (each.matrix and each.matrix.alarms):

@@ -16,7 +16,7 @@ import psutil
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import contents, launch, setup
+from kernel.delivery import contents, launch, setup, views
 from kernel.delivery.providers import registry
 from models.delivery import campaign_runs, channel_outbox, reconciliation_cases
 from models.spine import spine_campaigns, spine_contacts
@@ -106,8 +106,7 @@ class World:
                 subject="[Test] Certification of deliveries",
                 body="This was sent to show that deliveries arrive. Nothing else follows.",
             )  # fmt: skip
-            query = sa.text("select content_hash from delivery.contents where id = :id")
-            seen = connection.execute(query, {"id": content_id}).scalar_one()
+            seen = views.content(connection, tenant_id, content_id).content_hash
             contents.approve(connection, tenant_id, content_id, seen, approver="bob", at=at)
             done = launch.launch(
                 connection, tenant_id, campaign_id, actor="ann", at=at, problems=problems, chunk_size=chunk

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import reconcile
+from kernel.delivery import callbacks
 from models.statements import statements
 from quality.certification.delivery.world import World
 from tests.integration.delivery.companies import Company, company
@@ -53,7 +53,7 @@ def park(
 
 
 def matched(acme: Company) -> int:
-    return acme.call(reconcile.match_parked, actor="test", at=datetime.now(UTC))
+    return acme.call(callbacks.match_parked, actor="test", at=datetime.now(UTC))
 
 
 def delivered(acme: Company) -> set[str]:
@@ -108,7 +108,7 @@ def test_any_number_that_finds_nothing_keeps_no_new_one_waiting(acme: Company) -
 def test_what_is_read_grows_with_what_waits_and_not_with_what_was_sent(acme: Company) -> None:
     strange(acme, attempts=5000, events=60)
     park(acme, reference=str(attempt(acme, ANN).id))
-    query = f"explain (analyze, buffers, format json) {statements('delivery_reconcile')['match'].text}"
+    query = f"explain (analyze, buffers, format json) {statements('delivery_callbacks')['match'].text}"
     with acme.engine.begin() as connection:
         tenancy.service(connection, acme.tenant_id)
         given = {"tenant_id": acme.tenant_id, "since": datetime.now(UTC) - timedelta(days=30), "most": 1000}

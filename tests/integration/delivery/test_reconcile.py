@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.delivery import control, invariants, reconcile, send
+from kernel.delivery import callbacks, control, invariants, reconcile, send
 from kernel.delivery.providers.base import BadCallback, Outcome, rejected, unknown
 from kernel.errors import RefusedError
 from quality.certification.delivery.provider import Ledger, Mode
@@ -44,7 +44,7 @@ def receive(acme: Company, *events: dict[str, Any], signature: str = "recorder")
         account = connection.execute(sa.text("select * from delivery.provider_accounts")).one()
         body = json.dumps(events).encode()
         given = {"signature": signature}
-        return reconcile.receive(connection, account, _Answering(acme), given, body, at=datetime.now(UTC))
+        return callbacks.receive(connection, account, _Answering(acme), given, body, at=datetime.now(UTC))
 
 
 def reference(acme: Company) -> str:
@@ -146,7 +146,7 @@ def test_a_callback_of_an_unknown_message_waits_for_it(world: World) -> None:
     acme.ready()
     acme.launch()
     acme.work()
-    acme.call(reconcile.match_parked, actor="test", at=datetime.now(UTC))
+    acme.call(callbacks.match_parked, actor="test", at=datetime.now(UTC))
     assert acme.pinned("select delivery_status from delivery.channel_outbox")[0][0] == "opened"
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from kernel import tenancy
-from kernel.delivery import control, invariants, reconcile, send, setup
+from kernel.delivery import callbacks, control, invariants, reconcile, send, setup
 from kernel.errors import RefusedError
 from quality.certification.delivery.provider import MODES, Mode, Recorder
 from quality.certification.delivery.worker import POINTS
@@ -89,7 +89,7 @@ class Deliveries(RuleBasedStateMachine):
             query = sa.text("select * from delivery.provider_accounts where id = :id")
             account = connection.execute(query, {"id": self.launched.account_id}).one()
             signed = {"signature": "recorder"}
-            reconcile.receive(
+            callbacks.receive(
                 connection,
                 account,
                 self._provider(),

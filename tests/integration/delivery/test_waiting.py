@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -146,6 +148,39 @@ def test_a_stop_that_came_while_a_wave_waited_for_the_caps_holds_it(world: World
     working.join()
     assert acme.effects() == {}
     assert set(acme.items().values()) == {"queued"}
+
+
+def test_an_answer_survives_deadlocks_and_an_id_that_was_given_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = company(world.engine, world.ledger, [ANN])
+    acme.ready()
+    acme.launch()
+    settled, troubles = send._settle, [_deadlock(), _deadlock()]
+
+    def troubled(worker: Any, job: Any, wave: Any, outcomes: Any, last_pause: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        if next(iter(outcomes.values())).state == "accepted":
+            raise _broken("attempts_message_key")
+        return settled(worker, job, wave, outcomes, last_pause)
+
+    monkeypatch.setattr(send, "_settle", troubled)
+    acme.work()
+    assert acme.items() == {ANN: "unknown"}
+    assert [row.error_code for row in acme.pinned("select error_code from delivery.attempts")] == [
+        "repeated_id"
+    ]
+
+
+def _deadlock() -> sa.exc.OperationalError:
+    return sa.exc.OperationalError("", {}, psycopg.errors.DeadlockDetected("deadlock detected"))
+
+
+def _broken(constraint: str) -> sa.exc.IntegrityError:
+    told = Exception("duplicate key")
+    told.diag = SimpleNamespace(constraint_name=constraint)
+    return sa.exc.IntegrityError("", {}, told)
 
 
 def test_each_repeated_call_asks_anew_who_may_be_written_to(world: World) -> None:
