@@ -49,8 +49,8 @@ select cast(:tenant_id as uuid), cast(:site_id as uuid), encode(sha256(convert_t
 from generate_series(:first, :last) as n
 """
 _MESSAGES = """
-insert into usage.usage_outbox (tenant_id, site_id, keys, payload, created_at)
-select cast(:tenant_id as uuid), cast(:site_id as uuid), array_agg(encode(sha256(convert_to(cast(:site_id as text) || n::text, 'UTF8')), 'hex')), '[]', cast(:at as timestamptz)
+insert into usage.usage_outbox (tenant_id, site_id, year_month, keys, payload, created_at)
+select cast(:tenant_id as uuid), cast(:site_id as uuid), '2026-01', array_agg(encode(sha256(convert_to(cast(:site_id as text) || n::text, 'UTF8')), 'hex')), '[]', cast(:at as timestamptz)
 from generate_series(:first, :last) as n
 group by n / 50
 """

@@ -59,6 +59,11 @@ def _month_of(column: str) -> sa.Column[Any]:
     )
 
 
+def _events() -> sa.Column[Any]:
+    """How many rows a message carries."""
+    return sa.Column("events", sa.Integer, sa.Computed("cardinality(keys)", persisted=True), nullable=False)
+
+
 def _site(*, primary_key: bool = False) -> list[sa.SchemaItem]:
     return [
         sa.Column("site_id", Uuid, nullable=False, primary_key=primary_key),
@@ -253,7 +258,8 @@ usage_notices = table(
     check(f"threshold in {THRESHOLDS}", "threshold"),
 )
 
-# One message a capture, with the keys of the rows it carries: written in their transaction, handed on afterwards.
+# One message a month of a site and capture, with the keys of the rows it carries: written in their transaction, handed
+# on afterwards. `of_buffer` is the message that could not be published before: the same rows, counted there.
 usage_outbox = table(
     "usage",
     "usage_outbox",
@@ -264,6 +270,10 @@ usage_outbox = table(
     sa.Column("payload", AsItCame, nullable=False),
     created_at(),
     sa.Column("handed_on_at", Timestamp),
+    _month(),
+    _events(),
+    sa.Column("of_buffer", Uuid),
+    sa.Index("usage_outbox_month_idx", "site_id", "year_month", "tenant_id"),
     sa.Index("usage_outbox_waiting_idx", "created_at", postgresql_where=sa.text("handed_on_at is null")),
 )
 
@@ -286,7 +296,10 @@ ingest_fallback_buffer = table(
     sa.Column("credited_by", Uuid),
     created_at(),
     updated_at(),
+    _month(),
+    _events(),
     check("(status = 'PROCESSING') = (lease_expires_at is not null)", "lease"),
+    sa.Index("ingest_fallback_buffer_month_idx", "site_id", "year_month", "tenant_id"),
     sa.Index(
         "ingest_fallback_buffer_waiting_idx",
         "due_at",

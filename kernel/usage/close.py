@@ -52,7 +52,7 @@ def preflight(connection: sa.Connection, tenant_id: UUID, month: str, *, at: dat
     """Every check of a close, as it would come out now. Of one moment in a transaction of one snapshot."""
     tenancy.service(connection, tenant_id)
     sites = sites_of(connection, tenant_id, month)
-    return _checked(connection, tenant_id, month, at, sites, anew=True)[0]
+    return _checked(connection, tenant_id, month, at, sites)[0]
 
 
 def close(connection: sa.Connection, tenant_id: UUID, month: str, *, at: datetime, actor: str) -> Closed:
@@ -73,7 +73,7 @@ def close(connection: sa.Connection, tenant_id: UUID, month: str, *, at: datetim
         return _closed(connection, tenant_id, month, period, is_new=False)
     sites = sites_of(connection, tenant_id, month)
     # The month is held: what is counted from here on is all of it, in every statement.
-    checks, matrices, terms = _checked(connection, tenant_id, month, at, sites, anew=False)
+    checks, matrices, terms = _checked(connection, tenant_id, month, at, sites)
     _refuse(checks, month)
     connection.execute(_sql("set_closing"), given)
     frozen = _freeze(connection, tenant_id, month, matrices, terms, at=at, actor=who)
@@ -169,13 +169,13 @@ def _freeze(
 
 
 def _checked(
-    connection: sa.Connection, tenant_id: UUID, month: str, at: datetime, sites: Sequence[UUID], *, anew: bool
+    connection: sa.Connection, tenant_id: UUID, month: str, at: datetime, sites: Sequence[UUID]
 ) -> tuple[list[Check], dict[UUID, Matrix], dict[UUID, dict[str, Any]]]:
     given = {"tenant_id": tenant_id, "month": month}
     matrices: dict[UUID, Matrix] = {}
     terms: dict[UUID, dict[str, Any]] = {}
     try:
-        matrices = compare(connection, tenant_id, month, sites, anew=anew)
+        matrices = compare(connection, tenant_id, month, sites)
         counted = _counted(matrices)
     except RefusedError as error:
         counted = Check("counted", False, str(error))

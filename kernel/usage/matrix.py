@@ -81,12 +81,11 @@ class Matrix:
 
 
 def compare(
-    connection: sa.Connection, tenant_id: UUID, month: str, sites: Iterable[UUID], *, anew: bool = True
+    connection: sa.Connection, tenant_id: UUID, month: str, sites: Iterable[UUID]
 ) -> dict[UUID, Matrix]:
     """What each place says of a month of these sites. All of it is of one moment in a transaction of one snapshot.
 
-    Not `anew`, what messages carry is taken from the last count where the ledger has not changed since: it takes longer
-    than all the rest. Raises RefusedError when rows of the month were archived.
+    Raises RefusedError when rows of the month were archived.
     """
     asked = list(sites)
     refuse_archived(connection, tenant_id, month, asked)
@@ -110,8 +109,7 @@ def compare(
             return None
         return marts[name].counts.get(site_id, of_mart)
 
-    known = {} if anew else _counted_before(connection, given, ledger)
-    carried, given_up = _carried(connection, given | {"sites": array(set(asked) - known.keys())})
+    carried = {row.site_id: row for row in connection.execute(_sql("delivered"), given)}
     return {
         site_id: Matrix(
             ledger.get(site_id, none),
@@ -120,9 +118,9 @@ def compare(
                 "usage_ledger_daily": said("usage_ledger_daily", site_id),
                 "site_usage_monthly": said("site_usage_monthly", site_id),
                 "invoice_snapshot": frozen.get(site_id),
-                "delivered": {"rows": known[site_id][0] if site_id in known else carried.get(site_id, 0)},
+                "delivered": {"rows": carried[site_id].rows if site_id in carried else 0},
             },
-            known[site_id][1] if site_id in known else given_up.get(site_id, 0),
+            carried[site_id].given_up if site_id in carried else 0,
             behind(site_id),
         )
         for site_id in asked
@@ -155,27 +153,6 @@ def _marts(connection: sa.Connection, given: Mapping[str, Any]) -> dict[str, _Ma
 
 def _by_site(rows: Iterable[Mapping[Any, Any]]) -> dict[UUID, dict[str, int]]:
     return {row["site_id"]: {m: int(row[m]) for m in _MEASURES if m in row} for row in rows}
-
-
-def _counted_before(
-    connection: sa.Connection, given: Mapping[str, Any], ledger: Mapping[UUID, Counts]
-) -> dict[UUID, tuple[int, int]]:
-    return {
-        row.site_id: (row.rows, row.quarantined)
-        for row in connection.execute(_sql("counted_delivered"), given)
-        if row.site_id in ledger
-        and (ledger[row.site_id]["rows"], ledger[row.site_id]["rejected"]) == (row.of_rows, row.of_rejected)
-    }
-
-
-def _carried(connection: sa.Connection, given: Mapping[str, Any]) -> tuple[dict[UUID, int], dict[UUID, int]]:
-    """How many rows messages carry, by site, and how many of them messages that were given up."""
-    # A list of keys has no statistics: a million of them must not be looked up one by one.
-    connection.execute(_sql("by_hashes"))
-    carried = {row.site_id: row.rows for row in connection.execute(_sql("delivered"), given)}
-    connection.execute(_sql("by_any"))
-    given_up = {row.site_id: row.rows for row in connection.execute(_sql("quarantined"), given)}
-    return carried, given_up
 
 
 def sites_of(connection: sa.Connection, tenant_id: UUID, month: str) -> list[UUID]:

@@ -20,13 +20,17 @@ _REASON = 500  # characters
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Events of one site, in the order they came: `payloads` are their JSON, each under the key of the same place."""
+    """Events of a month of one site, in the order they came: `payloads` are their JSON, each under the key of the same
+    place. `of_buffer` names the message they waited in, when they could not be published at first.
+    """
 
     tenant_id: UUID
     site_id: UUID
+    year_month: str
     keys: Sequence[str]
     payloads: Sequence[bytes]
     at: datetime
+    of_buffer: UUID | None = None
 
     @property
     def payload(self) -> str:
@@ -58,6 +62,8 @@ def _columns(message: Message) -> dict[str, Any]:
     return {
         "tenant_id": message.tenant_id,
         "site_id": message.site_id,
+        "month": message.year_month,
+        "of_buffer": message.of_buffer,
         "keys": texts(message.keys),
         "payload": message.payload,
         "at": message.at,

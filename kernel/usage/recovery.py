@@ -70,7 +70,15 @@ def recover(
         if kept is None:
             return "LOST"
         payloads = [payload.encode() for payload in kept.payloads]
-        message = Message(held.tenant_id, held.site_id, kept.keys, payloads, kept.created_at)
+        message = Message(
+            held.tenant_id,
+            held.site_id,
+            kept.year_month,
+            kept.keys,
+            payloads,
+            kept.created_at,
+            of_buffer=held.id,
+        )
         try:
             with connection.begin_nested():
                 publisher(connection, message)

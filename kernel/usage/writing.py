@@ -95,15 +95,16 @@ class Writer:
         )
 
     def hand_on(self, publisher: Publisher) -> None:
-        """A message for each site; what cannot be handed on is kept."""
-        events = self._events
-        by_site: dict[UUID, list[int]] = {}
+        """A message for each month of a site; what cannot be handed on is kept."""
+        events, slot_of = self._events, self._rulings.slot_of
+        by_month: dict[int, list[int]] = {}
         for place in self._rulings.queued():
-            by_site.setdefault(events[place].site.id, []).append(place)
-        for site_id, places in by_site.items():
+            by_month.setdefault(id(slot_of[place]), []).append(place)
+        for places in by_month.values():
+            site_id, month = events[places[0]].site.id, slot_of[places[0]].month
             keys = [events[place].key for place in places]
             payloads = [events[place].payload for place in places]
-            message = Message(self._tenant_id, site_id, keys, payloads, self._at)
+            message = Message(self._tenant_id, site_id, month, keys, payloads, self._at)
             try:
                 with self._connection.begin_nested():
                     publisher(self._connection, message)

@@ -136,12 +136,14 @@ from unnest(
 ) as read
 
 -- to_outbox --
-insert into usage.usage_outbox (tenant_id, site_id, keys, payload, created_at)
-values (:tenant_id, :site_id, cast(:keys as text[]), cast(:payload as json), :at)
+insert into usage.usage_outbox (tenant_id, site_id, year_month, keys, payload, of_buffer, created_at)
+values (:tenant_id, :site_id, :month, cast(:keys as text[]), cast(:payload as json), :of_buffer, :at)
 
 -- to_buffer --
-insert into usage.ingest_fallback_buffer (tenant_id, site_id, keys, payload, error_reason, due_at, created_at, updated_at)
-values (:tenant_id, :site_id, cast(:keys as text[]), cast(:payload as json), :reason, :at, :at, :at)
+insert into usage.ingest_fallback_buffer (
+    tenant_id, site_id, year_month, keys, payload, error_reason, due_at, created_at, updated_at
+)
+values (:tenant_id, :site_id, :month, cast(:keys as text[]), cast(:payload as json), :reason, :at, :at, :at)
 
 -- plans_at --
 select * from usage.site_plans

@@ -141,37 +141,16 @@ from usage.invoice_snapshot
 where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and year_month = :month
 
 -- delivered --
--- Rows that a message carries. A message is never older than its events.
-select ledger.site_id, count(*) as rows
-from usage.ingest_idempotency as ledger
-where ledger.tenant_id = :tenant_id and ledger.site_id = any(cast(:sites as uuid[])) and ledger.year_month = :month
-    and ledger.created_at >= :begins and ledger.created_at < :ends and ledger.billing_state <> 'REJECTED_QUOTA'
-    and (ledger.site_id, ledger.idempotency_key) in (
-        select site_id, unnest(keys) from usage.usage_outbox
-        where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and created_at >= :begins
-        union all
-        select site_id, unnest(keys) from usage.ingest_fallback_buffer
-        where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and created_at >= :begins
-    )
-group by ledger.site_id
-
--- quarantined --
--- Those of them whose message was given up.
-select ledger.site_id, count(*) as rows
-from usage.ingest_idempotency as ledger
-where ledger.tenant_id = :tenant_id and ledger.year_month = :month and ledger.billing_state <> 'REJECTED_QUOTA'
-    and (ledger.site_id, ledger.idempotency_key) in (
-        select site_id, unnest(keys) from usage.ingest_fallback_buffer
-        where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and status = 'QUARANTINE'
-    )
-group by ledger.site_id
-
--- counted_delivered --
--- What the last counts of a month found, which nothing has changed since: its rows never go.
-select site_id, (drift #>> '{ledger,rows}')::bigint as of_rows, (drift #>> '{ledger,rejected}')::bigint as of_rejected,
-    (drift #>> '{delivered,rows}')::bigint as rows, (drift ->> 'quarantined')::bigint as quarantined
-from usage.billing_reconciliation_jobs
-where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and year_month = :month and status = 'COMPLETED'
+-- Rows that messages carry, and those of them whose message was given up. What was recovered is counted where it waited.
+select site_id, sum(events)::bigint as rows, coalesce(sum(events) filter (where is_given_up), 0)::bigint as given_up
+from (
+    select site_id, events, false as is_given_up from usage.usage_outbox
+    where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and year_month = :month and of_buffer is null
+    union all
+    select site_id, events, status = 'QUARANTINE' from usage.ingest_fallback_buffer
+    where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and year_month = :month
+) as messages
+group by site_id
 
 -- is_built --
 select to_regclass('analytics.usage_ledger_daily') is not null as daily,
@@ -237,9 +216,3 @@ select count(distinct tenant_id) from (
     select tenant_id from usage.billing_reconciliation_jobs
     where status in ('QUEUED', 'FAILED') and due_at <= :at or status = 'PROCESSING' and lease_expires_at <= :at
 ) as found
-
--- by_hashes --
-set local enable_nestloop = off
-
--- by_any --
-set local enable_nestloop = on

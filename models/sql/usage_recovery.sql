@@ -23,7 +23,7 @@ returning tenant_id, id, site_id, recover_attempt_count
 
 -- hold --
 -- Still its holder's, with the events as they came.
-select keys, array(select value::text from json_array_elements(payload)) as payloads, created_at
+select year_month, keys, array(select value::text from json_array_elements(payload)) as payloads, created_at
 from usage.ingest_fallback_buffer
 where tenant_id = :tenant_id and id = :id and status = 'PROCESSING' and lease_owner = :owner
 for update
@@ -83,7 +83,7 @@ where tenant_id = :tenant_id and id = :id and status = 'QUARANTINE' and credited
 returning id
 
 -- buffered --
-select buffer.id, sites.public_id as site, cardinality(buffer.keys) as events, buffer.status, buffer.recover_attempt_count,
+select buffer.id, sites.public_id as site, buffer.events, buffer.status, buffer.recover_attempt_count,
     buffer.due_at, buffer.error_reason, buffer.created_at
 from usage.ingest_fallback_buffer as buffer
 inner join usage.sites as sites on sites.tenant_id = buffer.tenant_id and sites.id = buffer.site_id
