@@ -6,8 +6,10 @@ belongs to a month that is closed becomes an adjustment that waits for approval.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,11 +18,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.usage import audit, files, gate, outbox, payloads, plans
+from kernel.usage import audit, files, gate, outbox, plans, reading
 from kernel.usage.events import Event, Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
 from kernel.usage.outbox import texts
 from kernel.usage.periods import month_of
+from kernel.usage.reading import Made
 from kernel.usage.rulings import billed
 from kernel.usage.sites import Site
 from models.statements import array, statements
@@ -87,10 +90,11 @@ class Intake:
         impact = Impact(path.name, first or now, first is not None)
         error: BaseException | None = None
         try:
-            for part in self._made(path, impact.arrived_at):
-                with self.engine.begin() as connection:
-                    lines, accepted = self._taken(connection, part, impact)
-                self._tell(lines, impact, accepted)
+            with _uncollected():
+                for part in reading.made(path, self.site, self.setting, impact.arrived_at):
+                    with self.engine.begin() as connection:
+                        lines, accepted = self._taken(connection, part, impact)
+                    self._tell(lines, impact, accepted)
         except BaseException as raised:
             error = raised
             raise
@@ -106,24 +110,13 @@ class Intake:
             tenancy.service(connection, self.site.tenant_id)
             first = connection.execute(_sql("arrival"), given).scalar()
         impact, seen = Impact(path.name, first or self.clock(), first is not None), set[bytes]()
-        for part in self._made(path, impact.arrived_at):
+        for part in reading.made(path, self.site, self.setting, impact.arrived_at):
             with self.engine.begin() as connection:
                 lines = self._foreseen(connection, part, impact, seen)
             self._tell(lines, impact)
         return impact
 
-    def _made(self, path: Path, arrived: datetime) -> Iterator[_Made]:
-        """The file's parts with their events; an event's instant is when it came, or the file did."""
-        for part in files.parts(path):
-            clock = [instant or arrived for instant in part.received_at]
-            for payload in part.payloads:
-                if isinstance(payload, dict):
-                    payload.setdefault("s", self.site.public_id)
-            yield _Made(
-                part, clock, payloads.events(self.site, part.payloads, setting=self.setting, clock=clock)
-            )
-
-    def _taken(self, connection: sa.Connection, made: _Made, impact: Impact) -> tuple[list[Line], int]:
+    def _taken(self, connection: sa.Connection, made: Made, impact: Impact) -> tuple[list[Line], int]:
         """Lines, and how many more events were simply accepted: of these nobody is told unless he wants to know all."""
         tenancy.service(connection, self.site.tenant_id)
         sorted_out = self._sort(connection, made, impact, "hold_months")
@@ -131,7 +124,7 @@ class Intake:
         outcomes = gate.capture(
             connection, [event for _, event, _ in taken], at=self.clock(), actor=self.actor, publisher=self.publisher,
         )  # fmt: skip
-        months = Counter(month for _, _, month in taken)
+        months = Counter([month for _, _, month in taken])
         for place in range(len(taken)) if self.tells_all else outcomes.unusual():
             (line, _, month), outcome = taken[place], outcomes[place]
             lines.append(Line(line, outcome.status, _why(outcome)))
@@ -178,7 +171,7 @@ class Intake:
                 yield line, month, "duplicate" if event.key in wanted else "not_billable"
 
     def _foreseen(
-        self, connection: sa.Connection, made: _Made, impact: Impact, seen: set[bytes]
+        self, connection: sa.Connection, made: Made, impact: Impact, seen: set[bytes]
     ) -> list[Line]:
         tenancy.service(connection, self.site.tenant_id)
         sorted_out = self._sort(connection, made, impact, "months")
@@ -199,7 +192,7 @@ class Intake:
                 impact.months[month][status] += 1
         return sorted(lines)
 
-    def _sort(self, connection: sa.Connection, made: _Made, impact: Impact, asked: str) -> _Sorted:
+    def _sort(self, connection: sa.Connection, made: Made, impact: Impact, asked: str) -> _Sorted:
         """A part's records by whether their month takes usage."""
         now, arrived = self.clock(), impact.arrived_at
         month = {instant: month_of(instant) for instant in {*made.clock, arrived, now}}
@@ -214,18 +207,23 @@ class Intake:
             for instant, each in month.items()
         }
         latest = now + _AHEAD
-        result = _Sorted([Line(line, "invalid", reason) for line, reason in made.part.refused])
-        for line, instant, each in zip(made.part.lines, made.clock, made.events, strict=True):
+        result = _Sorted([Line(line, "invalid", reason) for line, reason in made.refused])
+        last, paid, paying_month, taken = None, now, month[now], result.open
+        for line, instant, each in zip(made.lines, made.clock, made.events, strict=True):
             if isinstance(each, InvalidPayloadError):
                 result.lines.append(Line(line, "invalid", f"{each.code}: {each}"))
-            elif instant > latest:
+                continue
+            if instant > latest:
                 result.lines.append(
                     Line(line, "invalid", "received_at_in_future: received_at has not come yet.")
                 )
-            else:
-                paid = paying[instant]
-                event = each if paid == instant else each._replace(received_at=paid)
-                (result.open if is_open[month[paid]] else result.late).append((line, event, month[paid]))
+                continue
+            # Many come at one instant.
+            if instant is not last:
+                last, paid = instant, paying[instant]
+                paying_month = month[paid]
+                taken = result.open if is_open[paying_month] else result.late
+            taken.append((line, each if paid is instant else each._replace(received_at=paid), paying_month))
         return result
 
     def _known(self, connection: sa.Connection, events: list[tuple[int, Event, str]]) -> dict[int, str]:
@@ -259,15 +257,6 @@ class Intake:
             )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A part of a file; of each of its records when it came, and its event or why it is none."""
-
-    part: files.Part
-    clock: list[datetime]
-    events: list[Event | InvalidPayloadError]
-
-
 @dataclass(slots=True)
 class _Sorted:
     """What came of a part's records before the gate: lines that are refused, and events with their line and month."""
@@ -275,6 +264,18 @@ class _Sorted:
     lines: list[Line]
     open: list[tuple[int, Event, str]] = field(default_factory=list)
     late: list[tuple[int, Event, str]] = field(default_factory=list)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A part is very many small objects that end with it: the collector of cycles would walk through them in vain."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _why(outcome: Outcome) -> str:

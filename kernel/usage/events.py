@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,26 @@ class Event(NamedTuple):
     category: str = ""
     action: str = ""
     label: str = ""
+
+
+class Columns(NamedTuple):
+    """The fields of many events, each as a column of them."""
+
+    site: tuple[Site, ...]
+    key: tuple[str, ...]
+    version: tuple[int, ...]
+    payload: tuple[bytes, ...]
+    payload_hash: tuple[bytes, ...]
+    received_at: tuple[datetime, ...]
+    occurred_at: tuple[datetime | None, ...]
+    category: tuple[str, ...]
+    action: tuple[str, ...]
+    label: tuple[str, ...]
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> Columns:
+        """Of one event or more."""
+        return cls(*zip(*events, strict=True))
 
 
 class Outcome(NamedTuple):

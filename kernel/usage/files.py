@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from kernel.usage.keys.payload import InvalidPayloadError
 MOST_EVENTS = 20_000  # of a part
 _MOST_BYTES = 16 * 2**20
 _LINE_BYTES = 256 * 1024  # as the body of a request
+_BLOCK = 256 * 1024  # bytes
 _KINDS = (".jsonl", ".ndjson", ".csv", ".parquet", ".jsonl.gz", ".ndjson.gz", ".csv.gz")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -48,13 +50,14 @@ class Part:
     size: int = 0
 
     def add(self, line: int, payload: Any, size: int) -> None:
+        instant = None
+        if isinstance(payload, dict) and (told := payload.pop("received_at", None)) is not None:
+            try:
+                instant = _instant(told)
+            except InvalidPayloadError as error:
+                self.refuse(line, error)
+                return
         self.size += size
-        try:
-            told = payload.pop("received_at", None) if isinstance(payload, dict) else None
-            instant = None if told is None else _instant(told)
-        except InvalidPayloadError as error:
-            self.refuse(line, error)
-            return
         self.lines.append(line)
         self.payloads.append(payload)
         self.received_at.append(instant)
@@ -98,22 +101,31 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _json_lines(path: Path) -> Iterator[Part]:
-    part, number = Part(), 0
+    part, numbers = Part(), itertools.count(1)
     with _opened(path) as file:
-        while line := file.readline(_LINE_BYTES + 1):
-            number += 1
-            if len(line) > _LINE_BYTES:
-                _skip(file, line)
-                part.refuse(number, _too_long())
-            elif not line.isspace():
+        for lines in _cut(file):
+            for line, number in zip(lines, numbers, strict=False):
                 try:
-                    part.add(number, payloads.decoded(line)[0], len(line))
+                    if len(line) > _LINE_BYTES:
+                        raise _too_long()
+                    if line and not line.isspace():
+                        part.add(number, payloads.decoded(line)[0], len(line))
                 except InvalidPayloadError as error:
                     part.refuse(number, error)
-            if part.is_full:
-                yield part
-                part = Part()
+                if part.is_full:
+                    yield part
+                    part = Part()
     yield part
+
+
+def _cut(file: IO[bytes]) -> Iterator[list[bytes]]:
+    """The lines of a file, as many at a time as a block has; of one that is too long, only so much that this is seen."""
+    rest = b""
+    while block := file.read(_BLOCK):
+        *lines, rest = (rest + block).split(b"\n")
+        rest = rest[: _LINE_BYTES + 1]
+        yield lines
+    yield [rest]
 
 
 def _csv(path: Path) -> Iterator[Part]:

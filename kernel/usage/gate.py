@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import outbox, plans
-from kernel.usage.events import Event
+from kernel.usage.events import Columns, Event
 from kernel.usage.outbox import Publisher, texts
 from kernel.usage.plans import Plan
 from kernel.usage.rulings import Rulings, Slot
@@ -43,14 +43,16 @@ def capture(
     """
     if not events:
         return Rulings([], [], {}, {}, {})
-    tenant_id = events[0].site.tenant_id
-    if any(event.site.tenant_id != tenant_id for event in events):
+    columns = Columns.of(events)
+    tenants = {site.tenant_id for site in {id(site): site for site in columns.site}.values()}
+    if len(tenants) > 1:
         raise ValueError("a capture is of one tenant: group the events by tenant")
+    (tenant_id,) = tenants
     tenancy.service(connection, tenant_id)
-    held = _Held(connection, tenant_id, events, at)
+    held = _Held(connection, tenant_id, columns, at)
     rulings = Rulings(events, held.slot_of, held.slots, held.earlier, held.found)
-    writer = Writer(connection, tenant_id, events, rulings, at)
-    writer.rows([place for place in held.order if place not in held.found])
+    writer = Writer(connection, tenant_id, events, columns, rulings, at)
+    writer.rows(held.new())
     writer.decisions(actor)
     writer.conflicts()
     writer.counts(held.slots.values())
@@ -62,12 +64,10 @@ def capture(
 class _Held:
     """What a capture holds until its transaction ends, and what it finds. A place is an event's number among its own."""
 
-    def __init__(
-        self, connection: sa.Connection, tenant_id: UUID, events: Sequence[Event], at: datetime
-    ) -> None:
+    def __init__(self, connection: sa.Connection, tenant_id: UUID, events: Columns, at: datetime) -> None:
         self._connection, self._tenant_id = connection, tenant_id
         self._events, self._at = events, at
-        self._months = _months(events)
+        self._months = _months(events.received_at)
         self._open: set[str] = set()
         self._plans: dict[UUID, Plan] = {}
         self._has_late = False
@@ -77,8 +77,7 @@ class _Held:
         # The place of an event that stands before this one with the same key.
         self.earlier: dict[int, int] = {}
         self._hold()
-        # The first event of each key, by site and key as the ledger's index orders them.
-        self.order = self._order()
+        self._firsts_of = self._firsts()
         self.found = self._look_up()
 
     def _hold(self) -> None:
@@ -92,8 +91,8 @@ class _Held:
                 f"month {min(late)} takes no more usage: what comes late is an adjustment of an open month"
             )
         # Known by their place in memory: an id is hashed in Python, and there are many events.
-        came = list(zip(map(id, [event.site for event in self._events]), self._months, strict=True))
-        known = {id(event.site): event.site.id for event in self._events}
+        came = list(zip(map(id, self._events.site), self._months, strict=True))
+        known = {id(site): site.id for site in {id(site): site for site in self._events.site}.values()}
         ids = set(known.values())
         held = {row.id: row for row in self._execute("hold_sites", sites=array(ids))}
         self._has_late = any(row.has_late for row in held.values())
@@ -128,33 +127,44 @@ class _Held:
                 str(row.site_id), row.year_month, plan, row.accepted, set(row.told)
             )
 
-    def _order(self) -> list[int]:
-        firsts: dict[str, dict[str, int]] = {}
-        for place, event in enumerate(self._events):
-            first = firsts.setdefault(self.slot_of[place].site, {}).setdefault(event.key, place)
-            if first != place:
-                self.earlier[place] = first
-        return [places[key] for _, places in sorted(firsts.items()) for key in sorted(places)]
+    def _firsts(self) -> dict[str, dict[str, int]]:
+        """Of each site its keys in the order of the ledger's index, each with the place of its first event."""
+        keys, places = self._events.key, range(len(self._months))
+        by_site: dict[str, dict[str, int]] = {}
+        if len({id(slot): slot for slot in self.slot_of}) == 1:
+            # From behind, so that of a key its first place stays.
+            by_site[self.slot_of[0].site] = dict(zip(reversed(keys), reversed(places), strict=True))
+        else:
+            for place in reversed(places):
+                by_site.setdefault(self.slot_of[place].site, {})[keys[place]] = place
+        if sum(map(len, by_site.values())) < len(places):
+            for place in places:
+                if (first := by_site[self.slot_of[place].site][keys[place]]) != place:
+                    self.earlier[place] = first
+        return {site: {key: first[key] for key in sorted(first)} for site, first in sorted(by_site.items())}
 
     def _look_up(self) -> dict[int, sa.Row[Any]]:
-        events = self._events
-        rows = self._execute(
-            "look_up",
-            sites=array([self.slot_of[place].site for place in self.order]),
-            keys=texts([events[place].key for place in self.order]),
-            places=array(self.order),
-            has_late=self._has_late,
-        )
-        found = {row.place: row for row in rows}
-        refused = [row for row in found.values() if row.billing_state == "REJECTED_QUOTA"]
-        if months := {row.year_month for row in refused} - set(self._months):
+        rows: dict[int, sa.Row[Any]] = {}
+        for site, firsts in self._firsts_of.items():
+            given = {"site": site, "keys": texts(list(firsts))}
+            for name in ("look_up_late", "look_up") if self._has_late else ("look_up",):
+                rows |= {firsts[row.idempotency_key]: row for row in self._execute(name, **given)}
+        refused = [
+            (self._events.site[place].id, row.year_month)
+            for place, row in rows.items()
+            if row.billing_state == "REJECTED_QUOTA"
+        ]
+        if months := {month for _, month in refused} - set(self._months):
             self._hold_months(months)
-        known = {
-            (events[row.place].site.id, row.year_month) for row in refused if row.year_month in self._open
-        }
+        known = {(site_id, month) for site_id, month in refused if month in self._open}
         if missing := known - self.slots.keys():
             self._hold_counters(missing)
-        return found
+        return rows
+
+    def new(self) -> list[int]:
+        """The places of events that have no row, in the order of the ledger's index."""
+        places = [place for firsts in self._firsts_of.values() for place in firsts.values()]
+        return [place for place in places if place not in self.found] if self.found else places
 
     def _execute(self, name: str, **given: Any) -> sa.CursorResult[Any]:
         return self._connection.execute(
@@ -162,9 +172,8 @@ class _Held:
         )
 
 
-def _months(events: Sequence[Event]) -> list[str]:
-    """Of each event; known by their instants' place in memory, since many come at one."""
-    instants = [event.received_at for event in events]
+def _months(instants: Sequence[datetime]) -> list[str]:
+    """Of each; known by their place in memory, since many events come at one instant."""
     told = {id(each): _month(each) for each in {id(instant): instant for instant in instants}.values()}
     return [told[id(instant)] for instant in instants]
 

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -61,30 +62,81 @@ def events(
     """
     version = keys.version(setting)
     times = [milliseconds(instant) for instant in clock]
-    made = batch.keys_of(version, str(site.id), payloads, times)
-    paying = clock if received_at is None else received_at
-    written = [None] * len(payloads) if bodies is None else bodies
-    found: list[Event | InvalidPayloadError] = []
-    for key, payload, time, instant, body in zip(made, payloads, times, paying, written, strict=True):
+    # A text that holds JSON is a text here, and no payload.
+    objects = [payload if type(payload) is dict else None for payload in payloads]
+    instants = {id(instant): instant for instant in clock}
+    of_clock = {name: milliseconds(instant) for name, instant in instants.items()}
+    times = [of_clock[id(instant)] for instant in clock]
+    made = batch.keys_of(version, str(site.id), objects, times)
+    errors: dict[int, InvalidPayloadError] = {}
+    for place, (key, payload) in enumerate(zip(made, objects, strict=True)):
+        if key is None or payload is None or payload["s"] != site.public_id:
+            try:
+                made[place] = _checked(site, key, version, payloads[place], times[place])
+            except InvalidPayloadError as error:
+                errors[place] = error
+    forms = _forms(objects, errors)
+    written = forms if bodies is None else [each or form for each, form in zip(bodies, forms, strict=True)]
+    columns = (
+        made, objects, clock if received_at is None else received_at, forms, written
+    )  # fmt: skip
+    if errors:
+        good = [place for place in range(len(payloads)) if place not in errors]
+        columns = tuple([column[place] for place in good] for column in columns)
+    found = _events(site, version, *columns)
+    if not errors:
+        return found
+    rest = iter(found)
+    return [errors[place] if place in errors else next(rest) for place in range(len(payloads))]
+
+
+def _checked(site: Site, key: str | None, version: int, payload: Any, time: int) -> str:
+    """The key of a payload that is out of the ordinary. Raises InvalidPayloadError for one that is no event of the site."""
+    key = keys.key(version, str(site.id), payload, time) if key is None else key
+    if javascript.trim(payload["s"]) != site.public_id:
+        raise InvalidPayloadError("site_not_found", "The payload is another site's: send it as that site.")
+    return key
+
+
+def _forms(objects: Sequence[Any], errors: dict[int, InvalidPayloadError]) -> list[bytes]:
+    """The canonical JSON of each; of those that have none `errors` says why, and of those that are in it there is none."""
+    try:
+        return [orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in objects]
+    except TypeError:
+        pass
+    forms = []
+    for place, each in enumerate(objects):
         try:
-            if key is None:
-                # Says why there is none.
-                key = keys.key(version, str(site.id), payload, time)
-            if payload["s"] != site.public_id and javascript.trim(payload["s"]) != site.public_id:
-                raise InvalidPayloadError(
-                    "site_not_found", "The payload is another site's: send it as that site."
-                )
-            form = canonical(payload)
+            forms.append(b"" if place in errors else canonical(each))
         except InvalidPayloadError as error:
-            found.append(error)
-            continue
-        found.append(
-            Event(
-                site, key, version, form if body is None else body, hashlib.sha256(form).digest(), instant,
-                _occurred_at(payload), *[each if type(each) is str else "" for each in map(payload.get, _NAMES)],
-            )
-        )  # fmt: skip
-    return found
+            errors[place] = error
+            forms.append(b"")
+    return forms
+
+
+def _events(
+    site: Site,
+    version: int,
+    made: Sequence[Any],
+    objects: Sequence[Any],
+    paying: Sequence[datetime],
+    forms: Sequence[bytes],
+    written: Sequence[bytes],
+) -> list[Any]:
+    # Column by column: a call for each of very many events costs more than what it does.
+    hashes = [hashlib.sha256(form).digest() for form in forms]
+    occurred = [
+        None if _TIMES.isdisjoint(each) and not (type(meta := each.get("meta")) is dict and "ts" in meta)
+        else _occurred_at(each)
+        for each in objects
+    ]  # fmt: skip
+    texts = [[text if type(text := each.get(name)) is str else "" for each in objects] for name in _NAMES]
+    return list(
+        map(
+            Event._make,
+            zip(repeat(site), made, repeat(version), written, hashes, paying, occurred, *texts, strict=False),
+        )
+    )
 
 
 def canonical(payload: Any) -> bytes:
@@ -128,8 +180,5 @@ def _finite(number: float) -> float | None:
 
 def _occurred_at(payload: dict[str, Any]) -> datetime | None:
     """When the client says that it happened; None when it says nothing that a calendar knows."""
-    meta = payload.get("meta")
-    if _TIMES.isdisjoint(payload) and not (isinstance(meta, dict) and "ts" in meta):
-        return None
     told = client_time_ms(payload)
     return None if told is None or not 0 <= told <= _LAST_MS else _EPOCH + told * _MILLISECOND

@@ -41,6 +41,7 @@ class Slot:
 
     @property
     def plan_id(self) -> str:
+        """As an array has it."""
         return str(self.plan.id or "NULL")
 
     def used_before(self, place: int) -> int:

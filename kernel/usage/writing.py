@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel.usage import meters, outbox
-from kernel.usage.events import Event
+from kernel.usage.events import Columns, Event
 from kernel.usage.keys import javascript
 from kernel.usage.outbox import Message, Publisher, texts
 from kernel.usage.rulings import Rulings, Slot
@@ -26,21 +26,28 @@ class Writer:
         connection: sa.Connection,
         tenant_id: UUID,
         events: Sequence[Event],
+        columns: Columns,
         rulings: Rulings,
         at: datetime,
     ) -> None:
         self._connection, self._tenant_id, self._at = connection, tenant_id, at
-        self._events, self._rulings = events, rulings
+        self._events, self._columns, self._rulings = events, columns, rulings
 
     def rows(self, new: Sequence[int]) -> None:
         """`new` are the places of events that have no row, in the order of the ledger's index."""
         if new:
             self._execute("insert", **self._of_events(new), **self._of_rulings(new))
         if taken := self._rulings.taken_back:
-            keys = texts([self._events[place].key for place in taken])
-            given = self._of_rulings(taken)
-            del given["billable"]
-            self._execute("take_back", keys=keys, **given)
+            slots = [self._rulings.slot_of[place] for place in taken]
+            states, _, reasons = self._rulings.rows(taken)
+            self._execute(
+                "take_back",
+                sites=array(slot.site for slot in slots),
+                keys=texts([self._columns.key[place] for place in taken]),
+                states=array(states),
+                reasons=array(reasons),
+                plans=array(slot.plan_id for slot in slots),
+            )
 
     def decisions(self, actor: str) -> None:
         noted = self._rulings.decisions
@@ -96,14 +103,14 @@ class Writer:
 
     def hand_on(self, publisher: Publisher) -> None:
         """A message for each month of a site; what cannot be handed on is kept."""
-        events, slot_of = self._events, self._rulings.slot_of
+        columns, slot_of = self._columns, self._rulings.slot_of
         by_month: dict[int, list[int]] = {}
         for place in self._rulings.queued():
             by_month.setdefault(id(slot_of[place]), []).append(place)
         for places in by_month.values():
-            site_id, month = events[places[0]].site.id, slot_of[places[0]].month
-            keys = [events[place].key for place in places]
-            payloads = [events[place].payload for place in places]
+            site_id, month = columns.site[places[0]].id, slot_of[places[0]].month
+            keys = [columns.key[place] for place in places]
+            payloads = [columns.payload[place] for place in places]
             message = Message(self._tenant_id, site_id, month, keys, payloads, self._at)
             try:
                 with self._connection.begin_nested():
@@ -114,49 +121,83 @@ class Writer:
                 self._execute("degrade", site_id=site_id, keys=texts(keys))
                 self._rulings.degrade(places)
 
-    def _of_events(self, places: Sequence[int]) -> dict[str, str]:
-        """Arrays of what came, under the names of the statement's parameters."""
-        events = [self._events[place] for place in places]
-        return {
-            "keys": texts([event.key for event in events]),
-            "received_at": _instants([event.received_at for event in events]),
-            "versions": array(event.version for event in events),
-            "categories": texts(_plain([event.category for event in events])),
-            "actions": texts(_plain([event.action for event in events])),
-            "labels": texts(_plain([event.label for event in events])),
-            "occurred_at": _instants([event.occurred_at for event in events]),
-            "hashes": texts([rf"\x{event.payload_hash.hex()}" for event in events]),
+    def _of_events(self, places: Sequence[int]) -> dict[str, Any]:
+        """What came, under the names of the statement's parameters."""
+        columns = self._columns
+        given: dict[str, Any] = {
+            "keys": texts([columns.key[place] for place in places]),
+            "hashes": _digests([columns.payload_hash[place] for place in places]),
         }
+        for name, values, many in (
+            ("version", columns.version, array),
+            ("received_at", columns.received_at, _instants),
+            ("occurred_at", columns.occurred_at, _instants),
+            ("category", columns.category, _plain),
+            ("action", columns.action, _plain),
+            ("label", columns.label, _plain),
+        ):
+            given |= _one_or_many(name, values, many, places)
+        return given
 
-    def _of_rulings(self, places: Sequence[int]) -> dict[str, str]:
-        """Arrays of what was decided."""
+    def _of_rulings(self, places: Sequence[int]) -> dict[str, Any]:
+        """What was decided."""
         slots = [self._rulings.slot_of[place] for place in places]
-        states, billable, reasons = self._rulings.rows(places)
-        plans = {id(slot): slot.plan_id for slot in {id(slot): slot for slot in slots}.values()}
-        return {
-            "sites": array(slot.site for slot in slots),
-            "plans": array(plans[id(slot)] for slot in slots),
-            "states": array(states),
-            "billable": array(billable),
-            "reasons": array(reasons),
-        }
+        states, billables, reasons = self._rulings.rows(places)
+        given = _one_or_many("plan", [slot.plan.id for slot in slots], _ids)
+        for name, values in (
+            ("site", [slot.site for slot in slots]), ("state", states), ("billable", billables), ("reason", reasons),
+        ):  # fmt: skip
+            given |= _one_or_many(name, values)
+        return given
 
     def _execute(self, name: str, **given: Any) -> None:
         self._connection.execute(statements("usage_gate")[name], {"tenant_id": self._tenant_id} | given)
 
 
+def _one_or_many(
+    name: str,
+    values: Sequence[Any],
+    many: Callable[[Sequence[Any]], str] = array,
+    places: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """What all of the values are beside an empty array; or null beside an array of them, or of those of some places.
+
+    The statement coalesces the two: what is the same in every row is neither written nor read for each.
+    """
+    if values.count(values[0]) == len(values):
+        one = values[0]
+        return {name: _text(one) if isinstance(one, str) else one, f"{name}s": "{}"}
+    chosen = values if places is None else [values[place] for place in places]
+    return {name: None, f"{name}s": many(chosen)}
+
+
 def _instants(values: Sequence[datetime | None]) -> str:
-    # Known by their place in memory: many events come at one instant, and it is written once.
-    told = {
-        id(each): "NULL" if each is None else f'"{each.isoformat()}"'
-        for each in {id(value): value for value in values}.values()
-    }
-    return array(told[id(value)] for value in values)
+    return _few(values, lambda instant: f'"{instant.isoformat()}"')
 
 
-def _plain(values: list[str]) -> list[str | None]:
-    """Texts as PostgreSQL can hold them; an empty one is null."""
+def _ids(values: Sequence[UUID | None]) -> str:
+    return _few(values, str)
+
+
+def _few(values: Sequence[Any], write: Callable[[Any], str]) -> str:
+    """An array of values that are few, known by their place in memory: each is written once."""
+    known = {id(value): value for value in values}.values()
+    told = {id(value): "NULL" if value is None else write(value) for value in known}
+    return array([told[id(value)] for value in values])
+
+
+def _digests(values: Sequence[bytes]) -> str:
+    """An array of bytea."""
+    return '{"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"}'
+
+
+def _plain(values: Sequence[str]) -> str:
     together = "".join(values)
     if not together.isascii() or "\0" in together:
-        values = [javascript.utf8(value).decode().replace("\0", "\ufffd") for value in values]
-    return values if all(values) else [value or None for value in values]
+        return texts([_text(value) for value in values])
+    return texts(values if all(values) else [value or None for value in values])
+
+
+def _text(value: str) -> str | None:
+    """A text as PostgreSQL can hold it; an empty one is null."""
+    return javascript.utf8(value).decode().replace("\0", "\ufffd") or None

@@ -50,35 +50,36 @@ cross join lateral (
 on conflict do nothing
 
 -- look_up --
--- The rows that are there already, and what came too late for its month and was adjusted: of that no payload is kept.
--- Lateral and not joined: a list has no statistics, and a scan of a ledger that grows by millions must not look cheaper
--- than look-ups.
-select wanted.place, ledger.*
-from unnest(cast(:sites as uuid[]), cast(:keys as text[]), cast(:places as int[])) as wanted (site_id, key, place)
-cross join lateral (
-    select billing_state, billable, payload_hash, year_month
-    from usage.ingest_idempotency
-    where tenant_id = :tenant_id and site_id = wanted.site_id and idempotency_key = wanted.key
-    union all
-    select 'ACCEPTED', true, null, of_year_month
-    from usage.usage_adjustments
-    where tenant_id = :tenant_id and site_id = wanted.site_id and idempotency_key = wanted.key and kind = 'late'
-        and :has_late
-    limit 1
-) as ledger
+-- The rows that are there already. No list is joined: it has no statistics, and a scan of a ledger that grows by millions
+-- must not look cheaper than look-ups.
+select idempotency_key, billing_state, billable, payload_hash, year_month
+from usage.ingest_idempotency
+where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[]))
+
+-- look_up_late --
+-- What came too late for its month and was adjusted: of that no payload is kept.
+select idempotency_key, 'ACCEPTED' as billing_state, true as billable, null::bytea as payload_hash, of_year_month as year_month
+from usage.usage_adjustments
+where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[])) and kind = 'late'
 
 -- insert --
+-- What is the same in every row is given once, beside an empty list.
 insert into usage.ingest_idempotency (
     tenant_id, site_id, idempotency_key, created_at, billing_state, billable, billing_reason, idempotency_version,
     event_category, event_action, event_label, occurred_at, plan_id, payload_hash, txid
 )
-select :tenant_id, incoming.*, (select pg_current_xact_id()::text::bigint)
+select :tenant_id, coalesce(site_id, cast(:site as uuid)), key, coalesce(received_at, cast(:received_at as timestamptz)), coalesce(state, cast(:state as text)),
+    coalesce(billable, cast(:billable as boolean)), coalesce(reason, cast(:reason as text)), coalesce(version, cast(:version as smallint)), coalesce(category, cast(:category as text)),
+    coalesce(action, cast(:action as text)), coalesce(label, cast(:label as text)), coalesce(occurred_at, cast(:occurred_at as timestamptz)), coalesce(plan_id, cast(:plan as uuid)),
+    payload_hash, (select pg_current_xact_id()::text::bigint)
 from unnest(
-    cast(:sites as uuid[]), cast(:keys as text[]), cast(:received_at as timestamptz[]), cast(:states as text[]),
-    cast(:billable as boolean[]), cast(:reasons as text[]), cast(:versions as smallint[]), cast(:categories as text[]),
-    cast(:actions as text[]), cast(:labels as text[]), cast(:occurred_at as timestamptz[]), cast(:plans as uuid[]),
+    cast(:sites as uuid[]), cast(:keys as text[]), cast(:received_ats as timestamptz[]), cast(:states as text[]),
+    cast(:billables as boolean[]), cast(:reasons as text[]), cast(:versions as smallint[]), cast(:categorys as text[]),
+    cast(:actions as text[]), cast(:labels as text[]), cast(:occurred_ats as timestamptz[]), cast(:plans as uuid[]),
     cast(:hashes as bytea[])
-) as incoming
+) as incoming (
+    site_id, key, received_at, state, billable, reason, version, category, action, label, occurred_at, plan_id, payload_hash
+)
 
 -- take_back --
 -- Refusals that fit by now.
