@@ -10,13 +10,16 @@ import os
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import RevenueOsError
+
+if TYPE_CHECKING:
+    from kernel.usage.telling import Teller
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PREFIX = "REVENUE_OS_"
@@ -84,7 +87,40 @@ class Settings(BaseSettings):
     live_email: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_EMAIL")
     live_voice: Place | None = Field(None, validation_alias="REVENUE_OS_LIVE_VOICE")
 
+    tell_webhook: str | None = Field(None, validation_alias="REVENUE_OS_TELL_WEBHOOK", repr=False)
+    tell_webhook_secret: str | None = Field(
+        None, validation_alias="REVENUE_OS_TELL_WEBHOOK_SECRET", repr=False
+    )
+    tell_email: str | None = Field(None, validation_alias="REVENUE_OS_TELL_EMAIL")
+    tell_from: str | None = Field(None, validation_alias="REVENUE_OS_TELL_FROM")
+    tell_smtp: str | None = Field(None, validation_alias="REVENUE_OS_TELL_SMTP", repr=False)
+    tell_smtp_password: str | None = Field(None, validation_alias="REVENUE_OS_TELL_SMTP_PASSWORD", repr=False)
+
     idempotency_version: Literal["1", "2", "3"] = Field("1", validation_alias="OPSMANTIK_IDEMPOTENCY_VERSION")
+
+    @model_validator(mode="after")
+    def _telling_is_whole(self) -> Settings:
+        if any(value for name, value in self if name.startswith("tell_")):
+            self.tellers()
+        return self
+
+    def tellers(self) -> list[Teller]:
+        """The ways by which people are told of usage. Raises ValueError for one that is half there or cannot be used."""
+        from kernel.usage.tellers import Mail, Webhook
+
+        found: list[Teller] = []
+        if self.tell_webhook and self.tell_webhook_secret:
+            found.append(Webhook(self.tell_webhook, self.tell_webhook_secret))
+        elif self.tell_webhook or self.tell_webhook_secret:
+            raise ValueError("REVENUE_OS_TELL_WEBHOOK and REVENUE_OS_TELL_WEBHOOK_SECRET are set together")
+        if self.tell_email and self.tell_from and self.tell_smtp:
+            to = tuple(address.strip() for address in self.tell_email.split(","))
+            found.append(Mail(self.tell_smtp, self.tell_from, to, self.tell_smtp_password or ""))
+        elif self.tell_email or self.tell_from or self.tell_smtp or self.tell_smtp_password:
+            raise ValueError(
+                "REVENUE_OS_TELL_EMAIL, REVENUE_OS_TELL_FROM and REVENUE_OS_TELL_SMTP are set together"
+            )
+        return found
 
     @property
     def data_dir(self) -> Path:
@@ -110,7 +146,8 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
+        # What is wrong with several of them together names them itself.
+        said = "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in found)
         raise SettingsError(
             f"A setting in the environment or in .env cannot be used: {said}; see docs/reference/settings.md."
         ) from None

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -263,10 +263,12 @@ def _clear_leftovers(data_dir: Path) -> None:
     """Ends what outlived a killed server and removes its marks; removes half-made data directories."""
     orphans = _processes(data_dir).values()
     for orphan in orphans:
-        orphan.send_signal(signal.SIGQUIT)
+        with suppress(psutil.NoSuchProcess):
+            orphan.send_signal(signal.SIGQUIT)
     _, stubborn = psutil.wait_procs(orphans, timeout=10)
     for orphan in stubborn:
-        orphan.kill()
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
     psutil.wait_procs(stubborn)
     # Only now: PostgreSQL reads these as a running server when their process id has been given to another
     # process, and with them gone nothing else would keep two servers off the same files.

@@ -83,6 +83,7 @@ sites = table(
     # Origins a browser may send from; null allows none but servers that name no origin.
     sa.Column("origins", pg.ARRAY(sa.Text), nullable=False, server_default="{}"),
     created_at(),
+    sa.Column("closed_at", Timestamp),
     check("public_id ~ '^[!-~]{1,128}$'", "public_id"),
     # Of all tenants: a payload names its site by nothing else.
     sa.Index("sites_public_id_key", "public_id", unique=True),
@@ -256,6 +257,28 @@ usage_notices = table(
     sa.Column("told_at", Timestamp),
     created_at(),
     check(f"threshold in {THRESHOLDS}", "threshold"),
+)
+
+# What the watch found wrong of a tenant, from when to when, and what people were last told of it: null for nothing yet,
+# 'ok' for the end.
+usage_alarms = table(
+    "usage",
+    "usage_alarms",
+    tenant_id(),
+    sa.Column("check_name", sa.Text, primary_key=True),
+    sa.Column("began_at", Timestamp, primary_key=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("told", sa.Text, nullable=False),
+    sa.Column("ended_at", Timestamp),
+    sa.Column("told_at", Timestamp),
+    sa.Column("told_status", sa.Text),
+    sa.Index(
+        "usage_alarms_open_key",
+        "check_name",
+        "tenant_id",
+        unique=True,
+        postgresql_where=sa.text("ended_at is null"),
+    ),
 )
 
 # One message a month of a site and capture, with the keys of the rows it carries: written in their transaction, handed
@@ -455,6 +478,8 @@ usage_meters = table(
     sa.Column("value_path", sa.Text),
     sa.Column("dimensions", pg.ARRAY(sa.Text), nullable=False, server_default="{}"),
     created_at(),
+    # From then on it reads nothing; what it read stays.
+    sa.Column("ended_at", Timestamp),
     check("(kind = 'count') = (value_path is null)", "value_path"),
     check("name ~ '^[a-z][a-z0-9_]{0,62}$'", "name"),
 )

@@ -143,8 +143,8 @@ def faults(as_json: ui.Json = False) -> None:
 
 @app.command()
 def usage(
-    events: Annotated[int, typer.Option(help="Events in a file.")] = 200_000,
-    times: Annotated[int, typer.Option(help="Files.")] = 5,
+    events: Annotated[int, typer.Option(help="Events in a file.")] = 1_000_000,
+    times: Annotated[int, typer.Option(help="Files.")] = 3,
     as_json: ui.Json = False,
 ) -> None:
     """Workload 10: meter files of events, beside a bare COPY of the same rows, in turns; the last row holds the medians."""

@@ -15,7 +15,7 @@ from uuid import UUID
 import typer
 
 from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui, usage_care, usage_doors, usage_month
+from dagster_project.cli import ui, usage_care, usage_doors, usage_meters, usage_month
 
 if TYPE_CHECKING:
     from kernel.usage.plans import Plan, Tier
@@ -29,6 +29,7 @@ plan_app = typer.Typer(
 app.add_typer(site_app, name="site")
 app.add_typer(key_app, name="key")
 app.add_typer(plan_app, name="plan")
+app.add_typer(usage_meters.app, name="meters")
 app.command()(usage_doors.ingest)
 app.command()(usage_doors.serve)
 # Without a name its commands are of this group.
@@ -48,6 +49,7 @@ _As = Annotated[
         help="Who does it: name or id of an approver or owner, operator for the platform's; else REVENUE_OS_USER.",
     ),
 ]
+_UNLIMITED = "unlimited"
 _Price = Annotated[str | None, typer.Option(help="In units of the currency, such as 2.50.")]
 
 
@@ -146,7 +148,9 @@ def revoke_key(
 def set_plan(
     site: _SiteArgument,
     tenant: asked.Tenant,
-    limit: Annotated[int | None, typer.Option(help="Events of a month.", min=0)] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Events of a month; unlimited, or -1, for any number.")
+    ] = None,
     soft: Annotated[
         bool | None, typer.Option("--soft/--hard", help="Whether more than the limit is taken, as overage.")
     ] = None,
@@ -176,7 +180,7 @@ def set_plan(
     from kernel.usage import plans, sites
 
     given = {
-        "monthly_limit": limit, "soft_limit_enabled": soft, "billing_rule": counts, "plan_tier": name,
+        "monthly_limit": _limit(limit), "soft_limit_enabled": soft, "billing_rule": counts, "plan_tier": name,
         "hard_cap_multiplier": _decimal(cap, "--cap", 1), "base_price": _decimal(base_price, "--base-price"),
         "overage_price_per_1k": _decimal(overage_price, "--overage-price"), "currency": currency,
         "tiers": _tiers(tier) if tier else None, "minimum": _decimal(minimum, "--minimum"),
@@ -227,7 +231,8 @@ def used(
     now = asked.now()
     asked_month = month or f"{now:%Y-%m}"
     with asked.of(tenant) as (connection, found):
-        rows = overview.month(connection, found.id, asked_month, now)
+        known = overview.month(connection, found.id, asked_month, now)
+    rows = [_without_limit(ui.plain(row), "limit", "remaining") for row in known]
     ui.emit(rows, as_json, title=f"{asked_month}, by counters at {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
 
 
@@ -236,7 +241,29 @@ def _told(plan: Plan) -> dict[str, Any]:
         f"{tier.up_to if tier.up_to is not None else 'rest'}:{tier.per_1k:f}" for tier in plan.terms.tiers
     ]
     since: datetime | None = plan.valid_from
-    return asdict(plan.terms) | {"tiers": tiers, "valid_from": since, "valid_to": plan.valid_to}
+    told = asdict(plan.terms) | {"tiers": tiers, "valid_from": since, "valid_to": plan.valid_to}
+    return _without_limit(told, "monthly_limit")
+
+
+def _without_limit(told: dict[str, Any], limit: str, *more: str) -> dict[str, Any]:
+    """With the word in place of a number that stands for no limit, and of what is left of it."""
+    from kernel.usage.plans import UNLIMITED
+
+    if told[limit] != UNLIMITED:
+        return told
+    return told | dict.fromkeys((limit, *more), _UNLIMITED)
+
+
+def _limit(text: str | None) -> int | None:
+    from kernel.usage.plans import UNLIMITED
+
+    if text is None:
+        return None
+    if text in (_UNLIMITED, "-1"):
+        return UNLIMITED
+    if not (text.isascii() and text.isdecimal() and len(text) < len(str(UNLIMITED))):
+        ui.fail(f"--limit {text!r} is no number of events: write one such as 1000, or {_UNLIMITED}")
+    return int(text)
 
 
 def _origin(text: str) -> str:

@@ -13,19 +13,37 @@ from dagster_project.cli import ui, usage_doors
 _As = Annotated[str, typer.Option("--as", help="Who does it, as for usage site add.")]
 
 
-def watch(as_json: ui.Json = False) -> None:
+def watch(
+    tell: Annotated[
+        bool, typer.Option("--tell", help="Tell people what began, got worse or ended, and what sites used.")
+    ] = False,
+    as_json: ui.Json = False,
+) -> None:
     """Look at all tenants: what stands still, waits too long or does not add up. Ends with 1 for an alarm or worse."""
-    from kernel.usage import watchtower
+    from dagster_project.settings import settings
+    from kernel.usage import telling, watchtower
 
-    with ui.connect().begin() as connection:
+    tellers = settings().tellers() if tell else []
+    if tell and not tellers:
+        ui.fail(
+            "nobody is told: set REVENUE_OS_TELL_WEBHOOK or REVENUE_OS_TELL_EMAIL, see docs/reference/settings.md"
+        )
+    engine = ui.connect()
+    with engine.begin() as connection:
         found = watchtower.look(connection, at=asked.now())
+    told = telling.tell(engine, tellers, asked.now) if tell else telling.Told()
     status = watchtower.overall(found)
     if as_json:
-        ui.emit({"status": status, "checks": found}, as_json)
+        checks = [ui.plain(each) for each in found]
+        ui.emit({"status": status, "checks": checks} | ({"told": ui.plain(told)} if tell else {}), as_json)
     else:
         rows = [{"check": each.check, "status": each.status, "found": each.told} for each in found]
         ui.emit(rows, as_json, title=f"Usage is {status}")
-    if status in ("alarm", "critical"):
+    if tell and not as_json:
+        ui.step("Told", f"{told.alarms} alarms and {told.notices} thresholds")
+    for why in told.failures:
+        ui.step("Not told", f"{why}; what nobody took is told the next time")
+    if told.failures or status in ("alarm", "critical"):
         raise typer.Exit(1)
 
 

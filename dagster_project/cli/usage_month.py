@@ -272,13 +272,16 @@ def export(
     as_json: ui.Json = False,
 ) -> None:
     """Write the dispute pack of a site's month: its rows, what they come to, and the program that checks both."""
+    from dagster_project.settings import settings
     from kernel.usage import dispute, sites
 
     who = _speaker(user)
     with asked.of(tenant) as (connection, found):
         site_id = sites.find(connection, found.id, site).id
     with ui.spinner("Writing", as_json):
-        pack = dispute.export(ui.connect(), found.id, site_id, month, folder, actor=who, at=asked.now())
+        pack = dispute.export(
+            ui.connect(), found.id, site_id, month, folder, actor=who, at=asked.now(), archives=settings().usage_archive
+        )  # fmt: skip
     ui.emit(pack, as_json, title="Dispute pack")
 
 

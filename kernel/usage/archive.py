@@ -1,6 +1,7 @@
 """Retention: months that are closed and whose keys have expired leave the ledger, once they stand in files.
 
-A file holds the very lines that the month's snapshot is bound to, and is read again before a row is deleted.
+A file holds the very lines that the month's snapshot is bound to, and is read again before a row is deleted, and when
+its lines are handed out.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -74,7 +77,9 @@ def archive(engine: sa.Engine, month: Month, root: Path, *, at: datetime, actor:
         frozen = evidence.snapshots(
             connection, month.tenant_id, month=month.year_month, site_id=month.site_id
         )[0]
-    sha256 = _proven(file, month, frozen)
+    sha256, rows = _read(file, month.year_month)
+    if not _agrees(rows, frozen):
+        raise RefusedError(f"{file} is not what was invoiced of {month.year_month}: nothing was deleted")
     with engine.begin() as connection:
         tenancy.service(connection, month.tenant_id)
         noted = connection.execute(
@@ -107,27 +112,64 @@ def _write(connection: sa.Connection, month: Month, file: Path) -> None:
         raise RefusedError(f"{file.name} cannot be written to {file.parent}: {error.strerror}") from None
 
 
-def _proven(file: Path, month: Month, frozen: Mapping[str, Any]) -> str:
-    """Reads the file as anybody else would, and holds it against what was invoiced; its SHA-256."""
-    digest, rows = hashlib.sha256(), verify.Rows(month.year_month)
+def rows_of(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    site_id: UUID,
+    month: str,
+    root: Path,
+    write: Callable[[bytes], object],
+) -> verify.Rows | None:
+    """Reads the lines of a site's month that left the ledger, and writes them; None when they stand there still.
+
+    Raises RefusedError when the file is not the one that was written: what was handed to `write` counts for nothing
+    then.
+    """
+    given = {"tenant_id": tenant_id, "site_id": site_id, "month": month}
+    known = connection.execute(_sql("archived"), given).mappings().first()
+    if known is None:
+        return None
+    file = root / known["place"]
+    sha256, rows = _read(file, month, write)
+    if sha256 != known["sha256"] or not _agrees(rows, known):
+        raise RefusedError(
+            f"{file} is not what was archived of {month}, nothing is handed out: put the one back that was written"
+        )
+    return rows
+
+
+def _read(file: Path, month: str, write: Callable[[bytes], object] | None = None) -> tuple[str, verify.Rows]:
+    """The file's SHA-256, and its lines as anybody else would read them."""
+    digest, rows = hashlib.sha256(), verify.Rows(month)
+    for piece in _pieces(file, open):
+        digest.update(piece)
+    pieces, header = _pieces(file, gzip.open), verify.HEADER + b"\n"
+    first = next(pieces, b"")
+    if not first.startswith(header):
+        raise RefusedError(f"{file} is no archive of usage: put the one back that was written")
     try:
-        with file.open("rb") as raw:
-            while piece := raw.read(_PIECE):
-                digest.update(piece)
-        with gzip.open(file, "rb") as lines:
-            if lines.readline() != verify.HEADER + b"\n":
-                raise RefusedError(f"{file} is no archive of usage: put the one back that was written")
-            while piece := lines.read(_PIECE):
-                rows.feed(piece)
-        rows.end()
-    except (OSError, EOFError, verify.PackError) as error:
+        for piece in chain([first[len(header) :]], pieces):
+            rows.feed(piece)
+            if write is not None:
+                write(piece)
+    except verify.PackError as error:
         raise RefusedError(f"{file} cannot be read ({error}): put the one back that was written") from None
-    if rows.findings or (rows.tree.root().hex(), rows.row_count) != (
-        frozen["merkle_root"],
-        frozen["row_count"],
-    ):
-        raise RefusedError(f"{file} is not what was invoiced of {month.year_month}: nothing was deleted")
-    return digest.hexdigest()
+    rows.end()
+    return digest.hexdigest(), rows
+
+
+def _pieces(file: Path, opened: Callable[[Path, str], Any]) -> Iterator[bytes]:
+    try:
+        with opened(file, "rb") as source:
+            while piece := source.read(_PIECE):
+                yield piece
+    except (OSError, EOFError, zlib.error) as error:
+        raise RefusedError(f"{file} cannot be read ({error}): put the one back that was written") from None
+
+
+def _agrees(rows: verify.Rows, frozen: Mapping[str, Any]) -> bool:
+    found = rows.tree.root().hex(), rows.row_count
+    return not rows.findings and found == (frozen["merkle_root"], frozen["row_count"])
 
 
 def _delete(engine: sa.Engine, month: Month, given: Mapping[str, Any]) -> None:

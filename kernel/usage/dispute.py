@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.usage import audit, evidence, manifest, matrix, verify
+from kernel.usage import archive, audit, evidence, manifest, matrix, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,13 @@ def export(
     *,
     actor: str,
     at: datetime,
+    archives: Path | None = None,
 ) -> Pack:
     """Writes the pack of a site's month into a folder, from one snapshot of the database and in constant memory.
 
-    Of a closed month the bytes are always the same. Raises RefusedError for an actor who is neither owner nor approver
-    of the tenant nor the operator, for a site that is not the tenant's, and for rows that left the ledger.
+    Of a closed month the bytes are always the same. `archives` is where the rows of months lie that left the ledger.
+    Raises RefusedError for an actor who is neither owner nor approver of the tenant nor the operator, for a site that
+    is not the tenant's, and for rows that left the ledger and cannot be had from there.
     """
     name = f"dispute-{site_id}-{month}"
     try:
@@ -61,7 +63,7 @@ def export(
             # Until all of it is there and written down, nothing bears the name of a pack.
             with TemporaryDirectory(prefix=".dispute-", dir=folder) as unfinished:
                 made = Path(unfinished)
-                told = _write(reading, tenant_id, site_id, month, made / f"{name}.csv", at)
+                told = _write(reading, tenant_id, site_id, month, made / f"{name}.csv", at, archives)
                 reading.rollback()
                 shutil.copyfile(verify.__file__, made / "verify.py")
                 with engine.begin() as writing:
@@ -92,14 +94,20 @@ def _write(
     month: str,
     file: Path,
     at: datetime,
+    archives: Path | None,
 ) -> dict[str, Any]:
     """Writes the file and the manifest beside it; the manifest."""
     if site_id not in matrix.sites_of(connection, tenant_id, month):
         raise RefusedError(f"the tenant had no site {site_id} in {month}: list its sites first")
-    matrix.refuse_archived(connection, tenant_id, month, [site_id])
+    if archives is None:
+        matrix.refuse_archived(connection, tenant_id, month, [site_id])
     with file.open("wb") as target:
         target.write(verify.HEADER + b"\n")
-        rows = evidence.rows_of(connection, tenant_id, site_id, month, target.write)
+        rows = None
+        if archives is not None:
+            rows = archive.rows_of(connection, tenant_id, site_id, month, archives, target.write)
+        if rows is None:
+            rows = evidence.rows_of(connection, tenant_id, site_id, month, target.write)
     frozen = next(iter(evidence.snapshots(connection, tenant_id, month=month, site_id=site_id)), None)
     plan = frozen["plan"] if frozen else evidence.terms_of(connection, tenant_id, [site_id], month)[site_id]
     corrected = evidence.corrections(connection, tenant_id, month, {site_id: (rows.event_count, plan)})

@@ -5,14 +5,17 @@ A close freezes it and a dispute pack hands it out: both read it here, so that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 
+from kernel.errors import RefusedError
 from kernel.usage import periods, plans, rating, verify
 from kernel.usage.canonical import copy_lines, instant
 from kernel.usage.plans import Plan, Terms
@@ -26,6 +29,15 @@ def code_version() -> str:
     return metadata.version("revenue-os")
 
 
+@contextmanager
+def by_pages(connection: sa.Connection) -> Iterator[None]:
+    """Within, whole months are read from the ledger as they lie, by two processes; what fails ends the transaction."""
+    sql = statements("usage_dispute")["by_pages"]
+    connection.execute(sql, {"is_begun": True})
+    yield
+    connection.execute(sql, {"is_begun": False})
+
+
 def rows_of(
     connection: sa.Connection,
     tenant_id: UUID,
@@ -33,17 +45,25 @@ def rows_of(
     month: str,
     write: Callable[[bytes], object] | None = None,
 ) -> verify.Rows:
-    """Reads the lines of a site's month as a dispute file has them, in constant memory, and writes them if asked to."""
+    """Reads the lines of a site's month as a dispute file has them, in constant memory, and writes them if asked to.
+
+    Raises RefusedError when the database does not hand out all of them.
+    """
     rows = verify.Rows(month)
-    with (
-        connection.connection.cursor() as cursor,
-        cursor.copy(copy_lines(tenant_id, site_id, month)) as copy,
-    ):
-        lines = iter(copy)
-        while piece := b"".join(islice(lines, _PIECE)):
-            rows.feed(piece)
-            if write is not None:
-                write(piece)
+    try:
+        with (
+            by_pages(connection),
+            connection.connection.cursor() as cursor,
+            cursor.copy(copy_lines(tenant_id, site_id, month)) as copy,
+        ):
+            lines = iter(copy)
+            while piece := b"".join(islice(lines, _PIECE)):
+                rows.feed(piece)
+                if write is not None:
+                    write(piece)
+    except psycopg.Error as error:
+        why = str(error).partition("\n")[0]
+        raise RefusedError(f"{month} of site {site_id} was not read to its end ({why}): try again") from error
     rows.end()
     return rows
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel.errors import RefusedError
-from kernel.usage import periods
+from kernel.usage import evidence, periods
 from models.statements import array, statements
 
 # A count that is off by more than both is told as an alarm; at a close nothing may be off at all.
@@ -92,7 +92,8 @@ def compare(
     begins, ends = periods.bounds(month)
     given = {"tenant_id": tenant_id, "month": month, "sites": array(asked), "begins": begins, "ends": ends}
 
-    rows = connection.execute(_sql("ledger"), given).mappings().all()
+    with evidence.by_pages(connection):
+        rows = connection.execute(_sql("ledger"), given).mappings().all()
     ledger, newest = _by_site(rows), {row["site_id"]: row["newest"] for row in rows}
     counters, frozen = (
         _by_site(connection.execute(_sql(name), given).mappings()) for name in ("counters", "snapshot")

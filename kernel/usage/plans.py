@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -20,6 +20,10 @@ from kernel import tenancy
 from kernel.errors import RefusedError
 from models.statements import array, statements
 from models.usage import site_plans
+
+# A limit that no month reaches: everything is included. A whole number like the others, small enough to be the same one
+# to every reader of JSON.
+UNLIMITED = 10**15
 
 
 class Tier(NamedTuple):
@@ -37,7 +41,6 @@ class Ruling(NamedTuple):
 
 
 _ACCEPTED = Ruling("ACCEPTED", None)
-_MOMENT = timedelta(microseconds=1)
 _OVERAGE = Ruling("OVERAGE", "monthly_limit_exceeded")
 
 
@@ -103,12 +106,15 @@ def set_plan(
 ) -> UUID:
     """Sets a site's plan from an instant on, which ends the one before; gives its id.
 
-    Raises RefusedError for an instant that has passed or lies before the newest plan's, and for an unknown site.
+    Raises RefusedError for an instant that has passed or lies before the newest plan's, and for a site that is unknown
+    or closed.
     """
     tenancy.service(connection, tenant_id)
-    held = connection.execute(_sql("hold_sites"), {"tenant_id": tenant_id, "sites": array([site_id])})
-    if held.first() is None:
+    held = connection.execute(_sql("hold_sites"), {"tenant_id": tenant_id, "sites": array([site_id])}).first()
+    if held is None:
         raise RefusedError(f"the tenant has no site {site_id}: make it first")
+    if held.status == "closed":
+        raise RefusedError(f"site {held.public_id} is closed and takes no plan: nothing was changed")
     if valid_from < at:
         raise RefusedError(
             f"a plan cannot begin in the past ({valid_from:%Y-%m-%d %H:%M}): let it begin now or later"
@@ -127,16 +133,6 @@ def set_plan(
         "tenant_id": tenant_id, "site_id": site_id, "valid_from": valid_from, "made_by": actor,
     }  # fmt: skip
     return connection.execute(site_plans.insert().values(values).returning(site_plans.c.id)).scalar_one()
-
-
-def end(connection: sa.Connection, tenant_id: UUID, site_id: UUID, *, at: datetime) -> None:
-    """Ends the plan of a site that takes nothing any more; one that was to begin later holds for no time."""
-    newest = connection.execute(
-        _sql("hold_newest_plan"), {"tenant_id": tenant_id, "site_id": site_id}
-    ).first()
-    if newest is not None and newest.valid_to is None:
-        ends = max(at, newest.valid_from + _MOMENT)
-        connection.execute(_sql("end_plan"), {"tenant_id": tenant_id, "id": newest.id, "at": ends})
 
 
 def plan_at(connection: sa.Connection, tenant_id: UUID, site_id: UUID, at: datetime) -> Plan:

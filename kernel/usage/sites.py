@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from kernel.usage import audit, plans
+from kernel.usage import audit
 from models.statements import statements
 from models.usage import site_keys, sites
 
@@ -116,15 +116,17 @@ def find(connection: sa.Connection, tenant_id: UUID, asked: str) -> Site:
 
 
 def close(connection: sa.Connection, site: Site, *, actor: str, at: datetime) -> None:
-    """Nothing is taken from the site any more, for good, and its plan ends; what it sent stands and is invoiced.
+    """Nothing is taken from the site any more, for good, its plan ends, and those that were to begin never do; what it
+    sent stands and is invoiced.
 
     Raises RefusedError for a closed one.
     """
     tenancy.service(connection, site.tenant_id)
-    given = {"tenant_id": site.tenant_id, "site_id": site.id}
+    given = {"tenant_id": site.tenant_id, "site_id": site.id, "at": at}
     if connection.execute(statements("usage_doors")["close_site"], given).rowcount == 0:
         raise RefusedError(f"site {site.public_id} is closed already: nothing was changed")
-    plans.end(connection, site.tenant_id, site.id, at=at)
+    for name in ("drop_plans", "end_plans"):
+        connection.execute(statements("usage_doors")[name], given)
     audit.append(connection, site.tenant_id, "site_closed", actor=actor, at=at, site_id=site.id)
 
 

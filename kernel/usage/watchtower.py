@@ -1,11 +1,15 @@
-"""The watch over usage: what stands still, what waits too long, what does not add up. Nothing is changed here."""
+"""The watch over usage: what stands still, what waits too long, what does not add up. Nothing is changed here.
+
+Whom it is told stands in `telling`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -14,7 +18,7 @@ from kernel.usage import periods
 from models.statements import statements
 
 Status = Literal["ok", "degraded", "alarm", "critical", "unknown"]
-_SEVERITY: tuple[Status, ...] = ("ok", "unknown", "degraded", "alarm", "critical")
+SEVERITY: tuple[Status, ...] = ("ok", "unknown", "degraded", "alarm", "critical")
 # Days after its end by which a month is closed.
 CLOSE_DAYS = 3
 _DELIVERED_WITHIN = timedelta(hours=24)
@@ -31,15 +35,27 @@ class Finding:
     told: str
 
 
-def look(connection: sa.Connection, *, at: datetime) -> list[Finding]:
-    """Every check of all tenants. One that cannot be made is unknown, and hides no other."""
-    tenancy.service(connection)
-    return [_one(connection, name, check, at) for name, check in _CHECKS.items()]
+def look(
+    connection: sa.Connection,
+    *,
+    at: datetime,
+    tenant_id: UUID | None = None,
+    checks: Collection[str] | None = None,
+) -> list[Finding]:
+    """Every check, or those that are named, of all tenants or one. One that cannot be made is unknown, and hides no
+    other.
+    """
+    tenancy.service(connection, tenant_id)
+    return [
+        _one(connection, name, check, at)
+        for name, check in _CHECKS.items()
+        if checks is None or name in checks
+    ]
 
 
 def overall(findings: Sequence[Finding]) -> Status:
     """The worst of them; what nobody could say counts as degraded."""
-    worst = max((finding.status for finding in findings), key=_SEVERITY.index, default="ok")
+    worst = max((finding.status for finding in findings), key=SEVERITY.index, default="ok")
     return "degraded" if worst == "unknown" else worst
 
 

@@ -83,7 +83,15 @@ where sites.tenant_id = :tenant_id
 order by sites.created_at, sites.public_id
 
 -- close_site --
-update usage.sites set status = 'closed' where tenant_id = :tenant_id and id = :site_id and status = 'active'
+update usage.sites set status = 'closed', closed_at = :at where tenant_id = :tenant_id and id = :site_id and status = 'active'
 
 -- revision --
 select max(version_num) from alembic_version
+
+-- drop_plans --
+-- Of a closed site, those that were to begin later: they never held.
+delete from usage.site_plans where tenant_id = :tenant_id and site_id = :site_id and valid_from >= :at
+
+-- end_plans --
+update usage.site_plans set valid_to = :at
+where tenant_id = :tenant_id and site_id = :site_id and (valid_to is null or valid_to > :at)

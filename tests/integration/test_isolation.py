@@ -253,7 +253,8 @@ def test_an_analyst_reads_every_tenant_and_writes_none(populated: sa.Engine, tab
 
 @TABLES
 def test_a_member_can_write_nothing(populated: sa.Engine, table: sa.Table) -> None:
-    for statement in (table.delete(), table.update().values({table.columns.keys()[-1]: None})):
+    last = [column.name for column in table.columns if column.computed is None][-1]
+    for statement in (table.delete(), table.update().values({last: None})):
         with (
             pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
             populated.begin() as connection,
@@ -310,14 +311,27 @@ def test_append_only_tables_refuse_change_even_from_their_owner(
 
 
 def test_removing_a_tenant_takes_its_audit_rows_along(populated: sa.Engine) -> None:
+    tenants, history = metadata.tables["spine.tenants"], metadata.tables["ops.row_history"]
     with populated.connect() as connection:
         transaction = connection.begin()
-        connection.execute(sa.text("delete from spine.tenants where id = :id"), {"id": B})
+        gone = uuid.uuid4()
+        connection.execute(tenants.insert().values(id=gone, slug="gone", name="Gone", default_currency="USD"))
+        copied = (
+            connection.execute(sa.select(history).where(history.c.tenant_id == B).limit(1)).one()._mapping
+        )
+        connection.execute(history.insert().values(dict(copied) | {"tenant_id": gone, "id": uuid.uuid4()}))
+        connection.execute(tenants.delete().where(tenants.c.id == gone))
         left = connection.execute(
-            sa.text("select count(*) from ops.row_history where tenant_id = :id"), {"id": B}
+            sa.select(sa.func.count()).select_from(history).where(history.c.tenant_id == gone)
         )
         assert left.scalar_one() == 0
         transaction.rollback()
+
+
+def test_a_tenant_whose_usage_was_metered_is_not_removed(populated: sa.Engine) -> None:
+    refused = "disable it and close its sites instead"
+    with pytest.raises(sa.exc.IntegrityError, match=refused), populated.begin() as connection:
+        connection.execute(sa.text("delete from spine.tenants where id = :id"), {"id": B})
 
 
 def test_a_reference_cannot_cross_tenants(populated: sa.Engine) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -163,6 +164,32 @@ def test_the_watch_has_a_check_for_everything_it_looks_at(shop: Closer, instance
         each.check_name: each.severity for each in done.get_asset_check_evaluations() if not each.passed
     }
     assert failed == {"ingestPublishFailuresLast15m": dg.AssetCheckSeverity.WARN}
+
+
+def test_the_watch_tells_people_and_goes_on_when_nobody_takes_it(
+    shop: Closer, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    class People:
+        is_away = True
+
+        def tell(self, subject: str, body: str, fields: object) -> None:
+            if self.is_away:
+                raise ConnectionError("the hook is away")
+            heard.append(subject)
+
+    people = People()
+    monkeypatch.setattr(months, "settings", lambda: SimpleNamespace(tellers=lambda: [people]))
+    shop.capture("a", at=JANUARY, publisher=fails)
+    told = [_told_of_watch(instance) for people.is_away in (True, False, False)]
+    assert [each["alarms"] for each in told] == [0, 1, 0]
+    assert len(heard) == 1
+
+
+def _told_of_watch(instance: dg.DagsterInstance) -> dict:
+    (made,) = _run("review_usage", instance).asset_materializations_for_node("usage__watchtower")
+    return made.metadata["told"].value
 
 
 def test_retention_only_tells_unless_it_is_told_to_do_it(

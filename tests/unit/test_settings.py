@@ -60,6 +60,12 @@ def test_the_documented_defaults_are_the_real_ones(read):
         "REVENUE_OS_EVIDENCE_KEY": str(real.evidence_key or "none"),
         "REVENUE_OS_LIVE_EMAIL": str(real.live_email or "none"),
         "REVENUE_OS_LIVE_VOICE": str(real.live_voice or "none"),
+        "REVENUE_OS_TELL_WEBHOOK": real.tell_webhook or "none",
+        "REVENUE_OS_TELL_WEBHOOK_SECRET": real.tell_webhook_secret or "none",
+        "REVENUE_OS_TELL_EMAIL": real.tell_email or "none",
+        "REVENUE_OS_TELL_FROM": real.tell_from or "none",
+        "REVENUE_OS_TELL_SMTP": real.tell_smtp or "none",
+        "REVENUE_OS_TELL_SMTP_PASSWORD": real.tell_smtp_password or "none",
         "OPSMANTIK_IDEMPOTENCY_VERSION": real.idempotency_version,
     }
     assert documented() == shown
@@ -123,6 +129,52 @@ def test_variables_of_other_programs_are_left_alone(read):
 def test_a_value_outside_its_range_is_refused_by_name(read, name: str, value: str):
     with pytest.raises(SettingsError, match=rf"cannot be used: {name}: "):
         read(**{name: value})
+
+
+HOOK = {
+    "REVENUE_OS_TELL_WEBHOOK": "https://hooks.example/usage",
+    "REVENUE_OS_TELL_WEBHOOK_SECRET": "a secret of the hook",
+}
+MAIL = {
+    "REVENUE_OS_TELL_EMAIL": "ops@acme.example, billing@acme.example",
+    "REVENUE_OS_TELL_FROM": "usage@acme.example",
+    "REVENUE_OS_TELL_SMTP": "smtp://usage@mail.acme.example:2525",
+    "REVENUE_OS_TELL_SMTP_PASSWORD": "s3cret of the mailbox",
+}
+
+
+def test_people_are_told_by_the_ways_that_are_set(read):
+    assert read().tellers() == []
+    (hook, mail) = read(**HOOK, **MAIL).tellers()
+    assert hook.url == HOOK["REVENUE_OS_TELL_WEBHOOK"]
+    assert mail.recipients == ("ops@acme.example", "billing@acme.example")
+
+
+@pytest.mark.parametrize("missing", [*HOOK, *MAIL])
+def test_a_way_of_telling_that_is_half_set_is_refused(read, missing: str):
+    given = HOOK if missing in HOOK else MAIL
+    with pytest.raises(SettingsError, match="together"):
+        read(**{name: value for name, value in given.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (HOOK | {"REVENUE_OS_TELL_WEBHOOK": "http://hooks.example/usage"}, "no https address"),
+        (HOOK | {"REVENUE_OS_TELL_WEBHOOK_SECRET": "short"}, "shorter than 16"),
+        (MAIL | {"REVENUE_OS_TELL_EMAIL": "ops"}, "'ops' is no e-mail address"),
+        (MAIL | {"REVENUE_OS_TELL_SMTP": "mail.acme.example"}, "mail server is no address"),
+        (MAIL | {"REVENUE_OS_TELL_SMTP": "smtp://usage:pw@mail.acme.example"}, "without a password"),
+    ],
+)
+def test_a_way_of_telling_that_cannot_be_used_is_refused(read, given: dict[str, str], told: str):
+    with pytest.raises(SettingsError, match=told):
+        read(**given)
+
+
+def test_no_secret_of_telling_is_in_the_settings_text(read):
+    told = f"{read(**HOOK, **MAIL)!r} {read().tellers()}"
+    assert not [value for value in (*HOOK.values(), "s3cret of the mailbox") if value in told]
 
 
 def test_settings_cannot_be_changed(read):

@@ -216,15 +216,20 @@ def watch() -> dg.AssetsDefinition:
             WATCH, text, _keys("ingest_fallback_buffer", "usage_outbox", "usage_periods"), check_specs=specs
         )
     )
-    def look_around() -> Iterator[dg.MaterializeResult]:
-        from kernel.usage import watchtower
+    def look_around(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        from kernel.usage import telling, watchtower
 
         with engine().begin() as connection:
             found = watchtower.look(connection, at=_now())
+        tellers = settings().tellers()
+        told = telling.tell(engine(), tellers, _now) if tellers else telling.Told()
+        for why in told.failures:
+            context.log.warning(f"{why}; what nobody took is told the next time")
         error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
         yield dg.MaterializeResult(
             metadata={
                 "status": watchtower.overall(found),
+                "told": {"ways": len(tellers), "alarms": told.alarms, "thresholds": told.notices},
                 "checks": table(
                     [{"check": each.check, "status": each.status, "found": each.told} for each in found], "None."
                 ),
@@ -316,7 +321,7 @@ def usage_close_monthly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 review_usage = dg.define_asset_job(
     "review_usage",
     selection=dg.AssetSelection.assets(WATCH),
-    description="Looks whether usage stands still, waits or does not add up.",
+    description="Looks whether usage stands still, waits or does not add up, and tells people.",
 )
 review_usage_quarterly = dg.ScheduleDefinition(
     job=review_usage,

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.errors import RefusedError
-from kernel.usage import archive, verify
+from kernel.usage import archive, dispute, verify
 from tests.integration.usage.closing import Closer
 
 # Of a key that was metered on the last day of January 2025, and then some.
@@ -97,6 +97,47 @@ def test_an_archive_that_was_lost_keeps_the_rows(closed: Closer, tmp_path: Path,
     with pytest.raises(RefusedError, match="put the one back that was written"):
         archived(closed, tmp_path)
     assert len(closed.ledger()) == 3
+
+
+def exported(closer: Closer, folder: Path, archives: Path | None) -> dispute.Pack:
+    return dispute.export(
+        closer.engine, closer.tenant_id, closer.site.id, "2025-01", folder, actor="Ann", at=EXPIRED, archives=archives
+    )  # fmt: skip
+
+
+def test_a_pack_of_an_archived_month_has_the_same_bytes_as_before(closed: Closer, tmp_path: Path):
+    before = exported(closed, tmp_path / "before", tmp_path)
+    archived(closed, tmp_path)
+    after = exported(closed, tmp_path / "after", tmp_path)
+    assert before.file.read_bytes() == after.file.read_bytes()
+    assert before.manifest.read_bytes() == after.manifest.read_bytes()
+    assert verify.verify(after.file, event='c,"=1', snapshot=after.snapshot_hash).findings == ()
+
+
+@pytest.mark.parametrize("spoil", ["other bytes", "other row", "cut", "gone"])
+def test_nothing_is_handed_out_of_an_archive_that_is_not_the_one_that_was_written(
+    closed: Closer, tmp_path: Path, spoil: str
+):
+    file = archived(closed, tmp_path)
+    lines = gzip.decompress(file.read_bytes())
+    if spoil == "other bytes":
+        # The same rows, compressed anew.
+        file.write_bytes(gzip.compress(lines, 1, mtime=7))
+    elif spoil == "other row":
+        file.write_bytes(gzip.compress(lines.replace(b",true,", b",false,", 1)))
+    elif spoil == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    else:
+        file.unlink()
+    with pytest.raises(RefusedError, match="put the one back that was written"):
+        exported(closed, tmp_path / "pack", tmp_path)
+    assert list((tmp_path / "pack").iterdir()) == []
+
+
+def test_an_archived_month_is_not_exported_without_its_archive(closed: Closer, tmp_path: Path):
+    archived(closed, tmp_path)
+    with pytest.raises(RefusedError, match="left the ledger"):
+        exported(closed, tmp_path / "pack", None)
 
 
 def test_the_database_deletes_no_row_whose_month_is_not_archived(closed: Closer):

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import RefusedError
-from kernel.usage import plans
+from kernel.usage import plans, verify
 from kernel.usage.plans import Terms, Tier
 from tests.integration.usage.capturing import AT, Shop
 
@@ -71,3 +71,17 @@ def test_the_past_and_what_is_set_already_are_not_written_anew(shop: Shop, valid
 def test_an_unknown_site_has_no_plan(shop: Shop) -> None:
     with shop.engine.begin() as connection, pytest.raises(RefusedError, match="no site"):
         plans.set_plan(connection, shop.tenant_id, uuid4(), Terms(), valid_from=AT, actor="ann", at=AT)
+
+
+def test_an_unlimited_plan_takes_everything_and_includes_it(shop: Shop) -> None:
+    shop.plan(plans.UNLIMITED, base_price=Decimal(5))
+    told = shop.capture(*(f"key {number}" for number in range(50)))
+    assert {each.status for each in told} == {"queued"}
+    assert shop.pinned("select count(*) from usage.usage_notices") == [(0,)]
+    assert plans.Terms(plans.UNLIMITED, soft_limit_enabled=True).ruling(10**14).state == "ACCEPTED"
+    rated = verify.rate(
+        verify.Plan("USD", Decimal(5), plans.UNLIMITED, (), Decimal(100), Decimal(0)), 10**9, "2026-01"
+    )
+    assert [(line.kind, line.quantity, line.amount) for line in rated.lines] == [
+        ("base", 1, Decimal(5)), ("included", 10**9, Decimal(0)),
+    ]  # fmt: skip

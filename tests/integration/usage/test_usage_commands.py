@@ -150,11 +150,43 @@ def test_a_plan_changes_what_is_said_and_keeps_the_rest(shop: Shop, cli: Cli) ->
         (("--tier", "10:1", "--tier", "10:1", "--tier", "rest:1"), "no tier behind the one before it"),
         (("--tier", "rest:x"), "--tier rest: 'x' is no number"),
         (("--limit", "5", "--from", "2001-01-01T00:00"), "cannot begin in the past"),
+        (("--limit", "-2"), "--limit '-2' is no number of events"),
+        (("--limit", "1000000000000000"), "is no number of events: write one such as 1000, or unlimited"),
         (("--limit", "5", "--from", "soon"), "'soon' is no instant"),
     ],
 )
 def test_a_plan_that_cannot_stand_is_refused(shop: Shop, cli: Cli, words: tuple[str, ...], told: str) -> None:
     assert told in cli("plan", "set", shop.site.public_id, *words, fails=True)
+
+
+@pytest.mark.parametrize("word", ["unlimited", "-1"])
+def test_a_plan_without_a_limit_says_so(shop: Shop, cli: Cli, word: str) -> None:
+    public_id = shop.site.public_id
+    assert cli("plan", "set", public_id, "--limit", word)["monthly_limit"] == "unlimited"
+    assert cli("plan", "show", public_id)["monthly_limit"] == "unlimited"
+    ((row,)) = cli("used")
+    assert (row["limit"], row["remaining"], row["projected_overage"]) == ("unlimited", "unlimited", 0)
+    assert cli("plan", "set", public_id, "--limit", "0", "--from", "2100-01-01T00:00")["monthly_limit"] == 0
+
+
+def test_meters_are_added_listed_and_ended(shop: Shop, cli: Cli, tmp_path: Path) -> None:
+    made = cli(
+        "meters", "add", "bytes", "--kind", "sum", "--value", "size", "--category", "api", "--by", "region"
+    )
+    assert (made["value_path"], made["dimensions"]) == ("size", ["region"])
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"url":"a","ec":"api","size":2.5}\n{"url":"b","ec":"api","size":4}\n')
+    cli("ingest", file, "--site", shop.site.public_id)
+    month = f"{datetime.now(UTC):%Y-%m}"
+    assert [(row["meter"], row["value"]) for row in cli("meters", "list", "--month", month)] == [
+        ("bytes", "6.5")
+    ]
+    cli("meters", "end", "bytes")
+    ((row,)) = cli("meters", "list")
+    assert (row["name"], row["ended_at"] is None) == ("bytes", False)
+    assert "is no approver or owner" in cli(
+        "meters", "add", "x", "--kind", "count", "--as", "bob", fails=True
+    )
 
 
 def test_files_are_metered_and_every_line_reported(shop: Shop, cli: Cli, tmp_path: Path) -> None:
