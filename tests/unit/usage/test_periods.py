@@ -12,13 +12,15 @@ from kernel.errors import RefusedError
 from kernel.usage import periods
 
 _MONTHS = st.builds(lambda year, month: f"{year:04}-{month:02}", st.integers(1, 9998), st.integers(1, 12))
+_LAST = "9998-12"
 
 
 @given(_MONTHS)
 def test_a_month_ends_where_the_next_one_begins(month: str) -> None:
     begins, ends = periods.bounds(month)
     assert (periods.month_of(begins), periods.month_of(ends - timedelta(microseconds=1))) == (month, month)
-    assert periods.bounds(periods.month_of(ends))[0] == ends
+    if month != _LAST:
+        assert periods.bounds(periods.month_of(ends))[0] == ends
     assert periods.before(periods.month_of(ends)) == month
 
 
