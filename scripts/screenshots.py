@@ -48,6 +48,14 @@ LOOP = (
 )
 # From what is written while sending to what is shown of it.
 SENT = (("delivery", "channel_outbox"), ("delivery", "run_funnel"))
+# From the ledger by what is counted of it to what is frozen and invoiced.
+BILLED = (
+    ("usage", "ingest_idempotency"),
+    ("usage", "usage_ledger_daily"),
+    ("usage", "site_usage_monthly"),
+    ("usage", "reconciliation"),
+    ("usage", "invoice_snapshot"),
+)
 LANDED, SNAPSHOTS = "landing/revenue_events", "analytics/metric_snapshots_daily"
 ACTIONS = "decisions/actions"
 FUNNEL, LATENCY = "delivery/run_funnel", "delivery/latency"
@@ -198,6 +206,12 @@ def deliveries(window: Browser, url: str) -> None:
     _await(lambda: _missing_text(window, ["Passed"]), "the checks of the funnel")
 
 
+def usage(window: Browser, url: str) -> None:
+    """The graph from the ledger of events to the snapshots that invoices are made of."""
+    window.resize(1700, 760)
+    _graph(window, url, 'group:"usage" and +key:"usage/invoice_snapshot"', BILLED)
+
+
 def _graph(window: Browser, url: str, query: str, chain: Sequence[tuple[str, str]]) -> None:
     window.open(f"{url}/asset-groups~{quote(query, safe='')}")
     _await(lambda: _missing_groups(window, _groups_of(chain)), "the lineage graph")
@@ -284,7 +298,7 @@ def _missing_text(window: Browser, expected: Sequence[str]) -> list[str]:
 
 PICTURES = {
     "lineage": lineage, "asset": asset, "trends": trends, "decisions": decisions, "today": today,
-    "deliveries": deliveries, "funnel": funnel,
+    "deliveries": deliveries, "funnel": funnel, "usage": usage,
 }  # fmt: skip
 
 
