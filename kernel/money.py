@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 # ISO 4217 codes of currencies in use; funds, metals and testing codes are left out.
 CURRENCIES = frozenset(
     [
@@ -163,3 +165,46 @@ CURRENCIES = frozenset(
         "ZWG",
     ]
 )
+
+# ISO 4217 too: of all other currencies the minor unit is a hundredth.
+_NO_MINOR_UNIT = frozenset(
+    [
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "ISK",
+        "JPY",
+        "KMF",
+        "KRW",
+        "PYG",
+        "RWF",
+        "UGX",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    ]
+)
+_THOUSANDTHS = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
+
+
+def digits(currency: str) -> int:
+    """How many decimals an amount of the currency has."""
+    return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THOUSANDTHS else 2
+
+
+def minor(amount: Decimal, currency: str) -> int:
+    """The amount in minor units. Raises ValueError for one that has more decimals than its currency, and for NaN."""
+    if not amount.is_finite():
+        raise ValueError(f"{amount} is no amount")
+    scaled = amount.scaleb(digits(currency))
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f"{amount} has more decimals than {currency}, which has {digits(currency)}")
+    return int(scaled)
+
+
+def major(units: int, currency: str) -> Decimal:
+    """Minor units as an amount with the decimals of its currency."""
+    return Decimal(units).scaleb(-digits(currency))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -23,3 +23,15 @@ def statements(file: str) -> dict[str, sa.TextClause]:
 def array(values: Iterable[object]) -> str:
     """A PostgreSQL array of ids, hashes, numbers or our own words, which need no quotes: a tenth of a driver's time."""
     return "{" + ",".join(map(str, values)) + "}"
+
+
+def texts(values: Sequence[str | None]) -> str:
+    """A PostgreSQL array of any texts without NUL; None is null. Many times quicker than the driver's."""
+    if None in values:
+        return "{" + ",".join(["NULL" if value is None else f'"{_escaped(value)}"' for value in values]) + "}"
+    # Escaped all at once: what stands between them occurs in none.
+    return '{"' + _escaped("\0".join(values)).replace("\0", '","') + '"}' if values else "{}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

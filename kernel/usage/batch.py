@@ -21,12 +21,11 @@ from kernel import tenancy
 from kernel.usage import audit, files, gate, outbox, plans, reading
 from kernel.usage.events import Event, Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
-from kernel.usage.outbox import texts
 from kernel.usage.periods import month_of
 from kernel.usage.reading import Made
 from kernel.usage.rulings import billed
 from kernel.usage.sites import Site
-from models.statements import array, statements
+from models.statements import array, statements, texts
 
 # How far ahead the clock of the server may be that noted when an event came.
 _AHEAD = timedelta(minutes=5)

@@ -17,11 +17,11 @@ from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import outbox, plans
 from kernel.usage.events import Columns, Event
-from kernel.usage.outbox import Publisher, texts
+from kernel.usage.outbox import Publisher
 from kernel.usage.plans import Plan
 from kernel.usage.rulings import Rulings, Slot
 from kernel.usage.writing import Writer
-from models.statements import array, statements
+from models.statements import array, statements, texts
 
 # A request that came before midnight is captured a moment later.
 _MONTH_GRACE = timedelta(hours=1)

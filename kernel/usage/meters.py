@@ -16,8 +16,7 @@ from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import audit, periods
 from kernel.usage.events import Event
-from kernel.usage.outbox import texts
-from models.statements import statements
+from models.statements import statements, texts
 from models.usage import usage_meters
 
 _TEXT = 1_000  # characters that are kept of a value or a dimension

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import audit, outbox
-from kernel.usage.outbox import Message, Publisher, texts
-from models.statements import statements
+from kernel.usage.outbox import Message, Publisher
+from models.statements import statements, texts
 
 ATTEMPTS = 10
 LEASE = timedelta(minutes=7)

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from kernel.usage import meters, outbox
 from kernel.usage.events import Columns, Event
 from kernel.usage.keys import javascript
-from kernel.usage.outbox import Message, Publisher, texts
+from kernel.usage.outbox import Message, Publisher
 from kernel.usage.rulings import Rulings, Slot
-from models.statements import array, statements
+from models.statements import array, statements, texts
 from models.usage import THRESHOLDS
 
 

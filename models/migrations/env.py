@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import context
 
 import models.actions
+import models.books
 import models.decisions
 import models.delivery
 import models.ops
@@ -13,7 +14,7 @@ import models.spine
 import models.usage  # noqa: F401 - imported to register the tables
 from models.base import metadata
 
-_OURS = {"spine", "ops", "delivery", "usage"}
+_OURS = {"spine", "ops", "delivery", "usage", "books"}
 _LOCK = 7_283_105_001  # any constant, the same in every process
 
 

@@ -182,17 +182,3 @@ from usage.usage_invoice_lines as lines
 inner join usage.sites as sites on sites.tenant_id = lines.tenant_id and sites.id = lines.site_id
 where lines.tenant_id = :tenant_id and lines.invoice_id = :id
 order by lines.number
-
--- hold_audit --
-select pg_advisory_xact_lock(hashtextextended(concat('usage.usage_audit:', cast(:tenant_id as uuid)), 0))
-
--- last_audit --
-select number, hash from usage.usage_audit where tenant_id = :tenant_id order by number desc limit 1
-
--- append_audit --
-insert into usage.usage_audit (tenant_id, number, at, actor, event, detail, previous_hash, hash)
-values (:tenant_id, :number, :at, :actor, :event, cast(:detail as jsonb), :previous_hash, :hash)
-
--- audit --
-select tenant_id, number, at, actor, event, detail, previous_hash, hash from usage.usage_audit
-where tenant_id = :tenant_id order by number

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.warehouse import snapshots
-from models import actions, decisions, delivery, ops, rls, spine, usage  # noqa: F401 - imported to register the tables
+from models import actions, books, decisions, delivery, ops, rls, spine, usage  # noqa: F401 - imported to register the tables
 from models.base import metadata
 from tests.fakes.policies import not_by_login
 
 A, B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
-SCHEMAS = ("spine", "ops", "analytics", "delivery", "usage")
+SCHEMAS = ("spine", "ops", "analytics", "delivery", "usage", "books")
 
 _SAMPLES = {
     sa.Uuid: lambda: uuid.uuid4(),
@@ -67,6 +67,12 @@ _PARTICULAR = {
     "usage.usage_adjustments.kind": "late",
     "usage.usage_adjustments.reason": "came after the close",
     "usage.usage_invoice_lines.kind": "base",
+    "account_code": "1000",
+    "books.accounts.code": "1000",
+    "books.accounts.type": "Asset",
+    "books.bank_accounts.kind": "checking",
+    "books.journal_lines.debit_minor": 1,
+    "books.journal_lines.credit_minor": 0,
 }
 
 
@@ -159,6 +165,7 @@ _APPEND_ONLY = (
     "usage.usage_adjustments",
     "usage.usage_archives",
     "usage.usage_audit",
+    "books.books_audit",
     "usage.usage_conflicts",
     "usage.usage_decisions",
     "usage.usage_meter_values",
@@ -198,7 +205,7 @@ def test_every_table_in_the_database_is_one_the_code_knows(populated: sa.Engine)
     inspector = sa.inspect(populated)
     found = {
         f"{schema}.{name}"
-        for schema in ("spine", "ops", "delivery", "usage")
+        for schema in ("spine", "ops", "delivery", "usage", "books")
         for name in inspector.get_table_names(schema)
     }
     assert found == {table.fullname for table in metadata.sorted_tables}
