@@ -134,6 +134,9 @@ def _approve(
     """Those about one month."""
     is_frozen = _is_frozen(connection, given, month)
     pays = periods.month_of(given["at"]) if is_frozen else month
+    if is_frozen:
+        # Before the month that pays is opened: an import too holds the older month first.
+        connection.execute(_sql("set_adjusted"), given | {"month": month})
     connection.execute(_sql("open_period"), given | {"month": pays})
     if _is_frozen(connection, given, pays):
         raise RefusedError(f"{pays} is closed already: approve it when the next month has begun")
@@ -148,8 +151,6 @@ def _approve(
             )
     ids = array(row.id for row in rows)
     connection.execute(_sql("approve"), given | {"ids": ids, "actor": who, "pays": pays})
-    if is_frozen:
-        connection.execute(_sql("set_adjusted"), given | {"month": month})
     return [Approved(row.id, month, pays, row.quantity) for row in rows]
 
 

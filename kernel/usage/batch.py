@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.usage import audit, files, gate, outbox, plans, reading
+from kernel.usage import audit, files, gate, keys, outbox, plans, reading
 from kernel.usage.events import Event, Outcome
 from kernel.usage.keys.payload import InvalidPayloadError
 from kernel.usage.periods import month_of
+from kernel.usage.plans import Plan
 from kernel.usage.reading import Made
 from kernel.usage.rulings import billed
 from kernel.usage.sites import Site
@@ -29,6 +30,7 @@ from models.statements import array, statements, texts
 
 # How far ahead the clock of the server may be that noted when an event came.
 _AHEAD = timedelta(minutes=5)
+_ARCHIVED = "month_archived: the rows of {} left the ledger, so nobody knows whether it was metered; correct it by hand."
 _REASON = "came when its month was closed"
 
 
@@ -80,17 +82,17 @@ class Intake:
         with self.engine.begin() as connection:
             tenancy.service(connection, self.site.tenant_id)
             connection.execute(_sql("hold_file"), given | {"site_id": str(self.site.id)})
-            first = connection.execute(_sql("arrival"), given).scalar()
+            first, version = self._arrival(connection, given)
             # Whoever's clock is behind does not become the first.
             now = max(self.clock(), first) if first else self.clock()
             file_id = connection.execute(
-                _sql("note_arrival"), given | {"file": path.name, "at": now}
+                _sql("note_arrival"), given | {"file": path.name, "at": now, "version": version}
             ).scalar_one()
         impact = Impact(path.name, first or now, first is not None)
         error: BaseException | None = None
         try:
             with _uncollected():
-                for part in reading.made(path, self.site, self.setting, impact.arrived_at):
+                for part in reading.made(path, self.site, version, impact.arrived_at):
                     with self.engine.begin() as connection:
                         lines, accepted = self._taken(connection, part, impact)
                     self._tell(lines, impact, accepted)
@@ -107,13 +109,19 @@ class Intake:
         given = {"tenant_id": self.site.tenant_id, "site": self.site.public_id, "digest": files.digest(path)}
         with self.engine.begin() as connection:
             tenancy.service(connection, self.site.tenant_id)
-            first = connection.execute(_sql("arrival"), given).scalar()
+            first, version = self._arrival(connection, given)
         impact, seen = Impact(path.name, first or self.clock(), first is not None), set[bytes]()
-        for part in reading.made(path, self.site, self.setting, impact.arrived_at):
+        for part in reading.made(path, self.site, version, impact.arrived_at):
             with self.engine.begin() as connection:
                 lines = self._foreseen(connection, part, impact, seen)
             self._tell(lines, impact)
         return impact
+
+    def _arrival(self, connection: sa.Connection, given: dict[str, Any]) -> tuple[datetime | None, int]:
+        """When the file came first, None for a new one, and the version of its keys: once made, they stay its own."""
+        found = connection.execute(_sql("arrival"), given).first()
+        known = None if found is None else found.version
+        return None if found is None else found.started_at, keys.version(known or self.setting)
 
     def _taken(self, connection: sa.Connection, made: Made, impact: Impact) -> tuple[list[Line], int]:
         """Lines, and how many more events were simply accepted: of these nobody is told unless he wants to know all."""
@@ -146,10 +154,10 @@ class Intake:
         held = {"tenant_id": self.site.tenant_id, "sites": array([self.site.id])}
         connection.execute(statements("usage_gate")["hold_sites"], held)
         known = self._known(connection, late)
-        plan = plans.plan_at(connection, self.site.tenant_id, self.site.id, self.clock())
+        ruling = self._plans(connection, late)
         wanted = {
             event.key: month for place, (_, event, month) in enumerate(late)
-            if place not in known and billed(plan, event)[0]
+            if place not in known and billed(ruling[month], event)[0]
         }  # fmt: skip
         made = connection.execute(
             _sql("adjust_late"),
@@ -175,7 +183,7 @@ class Intake:
         tenancy.service(connection, self.site.tenant_id)
         sorted_out = self._sort(connection, made, impact, "months")
         lines = sorted_out.lines
-        plan = plans.plan_at(connection, self.site.tenant_id, self.site.id, self.clock())
+        ruling = self._plans(connection, sorted_out.late)
         for is_late, events in ((False, sorted_out.open), (True, sorted_out.late)):
             known = self._known(connection, events)
             for place, (line, event, month) in enumerate(events):
@@ -184,12 +192,22 @@ class Intake:
                 status = known.get(place) or (
                     "duplicate" if short in seen else "adjusted" if is_late else "new"
                 )
-                if status == "adjusted" and not billed(plan, event)[0]:
+                if status == "adjusted" and not billed(ruling[month], event)[0]:
                     status = "not_billable"
                 seen.add(short)
                 lines.append(Line(line, status))
                 impact.months[month][status] += 1
         return sorted(lines)
+
+    def _plans(self, connection: sa.Connection, late: list[tuple[int, Event, str]]) -> dict[str, Plan]:
+        """By which the events of these months are ruled."""
+        tenant_id, site_id = self.site.tenant_id, self.site.id
+        return {
+            month: plans.of_month(connection, tenant_id, [site_id], month, self.clock()).get(
+                site_id, plans.DEFAULT
+            )
+            for month in {month for _, _, month in late}
+        }
 
     def _sort(self, connection: sa.Connection, made: Made, impact: Impact, asked: str) -> _Sorted:
         """A part's records by whether their month takes usage."""
@@ -205,6 +223,7 @@ class Intake:
             instant: instant if is_open[each] or each in states else arrived
             for instant, each in month.items()
         }
+        archived = set(connection.scalars(_sql("archived"), given | {"site_id": self.site.id}))
         latest = now + _AHEAD
         result = _Sorted([Line(line, "invalid", reason) for line, reason in made.refused])
         last, paid, paying_month, taken = None, now, month[now], result.open
@@ -222,6 +241,9 @@ class Intake:
                 last, paid = instant, paying[instant]
                 paying_month = month[paid]
                 taken = result.open if is_open[paying_month] else result.late
+            if paying_month in archived:
+                result.lines.append(Line(line, "invalid", _ARCHIVED.format(paying_month)))
+                continue
             taken.append((line, each if paid is instant else each._replace(received_at=paid), paying_month))
         return result
 

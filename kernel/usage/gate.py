@@ -18,7 +18,6 @@ from kernel.errors import RefusedError
 from kernel.usage import outbox, plans
 from kernel.usage.events import Columns, Event
 from kernel.usage.outbox import Publisher
-from kernel.usage.plans import Plan
 from kernel.usage.rulings import Rulings, Slot
 from kernel.usage.writing import Writer
 from models.statements import array, statements, texts
@@ -69,7 +68,6 @@ class _Held:
         self._events, self._at = events, at
         self._months = _months(events.received_at)
         self._open: set[str] = set()
-        self._plans: dict[UUID, Plan] = {}
         self._has_late = False
         # Of months that may be written, by site and month; of each event, the one it came in.
         self.slots: dict[tuple[UUID, str], Slot] = {}
@@ -95,11 +93,10 @@ class _Held:
         known = {id(site): site.id for site in {id(site): site for site in self._events.site}.values()}
         ids = set(known.values())
         held = {row.id: row for row in self._execute("hold_sites", sites=array(ids))}
-        self._has_late = any(row.has_late for row in held.values())
+        self._has_late = self._execute("has_late", sites=array(ids)).scalar_one()
         for site_id in ids:
             if site_id not in held or held[site_id].status != "active":
                 raise RefusedError(f"site {site_id} is closed or unknown: nothing was captured")
-        self._plans = plans.plans_at(self._connection, self._tenant_id, ids, self._at)
         wanted = {each: (known[each[0]], each[1]) for each in set(came)}
         self._hold_counters(set(wanted.values()))
         slots = {each: self.slots[key] for each, key in wanted.items()}
@@ -121,8 +118,13 @@ class _Held:
         if len(held) < len(wanted):
             self._execute("count_ledger", **given)
             held = self._execute("hold_counters", **given).all()
+        sites = {site for site, _ in wanted}
+        ruling = {
+            month: plans.of_month(self._connection, self._tenant_id, sites, month, self._at)
+            for month in {month for _, month in wanted}
+        }
         for row in held:
-            plan = self._plans.get(row.site_id, plans.DEFAULT)
+            plan = ruling[row.year_month].get(row.site_id, plans.DEFAULT)
             self.slots[row.site_id, row.year_month] = Slot(
                 str(row.site_id), row.year_month, plan, row.accepted, set(row.told)
             )

@@ -77,8 +77,10 @@ def begin_closing(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -
     return sorted(connection.scalars(statements("usage_close")["begin_closing"], given))
 
 
-def missed(connection: sa.Connection, *, at: datetime, days: int) -> list[Missed]:
-    """The months of all tenants that ended `days` days ago or earlier and are not closed."""
-    tenancy.service(connection)
+def missed(
+    connection: sa.Connection, *, at: datetime, days: int, tenant_id: UUID | None = None
+) -> list[Missed]:
+    """The months of all tenants, or of one, that ended `days` days ago or earlier and are not closed."""
+    tenancy.service(connection, tenant_id)
     rows = connection.execute(statements("usage_close")["missed"], {"at": at, "days": days})
     return [Missed(**row._mapping) for row in rows]

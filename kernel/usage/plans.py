@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.errors import RefusedError
+from kernel.usage import periods
 from models.statements import array, statements
 from models.usage import site_plans
 
@@ -139,6 +140,16 @@ def plan_at(connection: sa.Connection, tenant_id: UUID, site_id: UUID, at: datet
     """The plan of a site at an instant; the default one when it has none then."""
     tenancy.service(connection, tenant_id)
     return plans_at(connection, tenant_id, [site_id], at).get(site_id, DEFAULT)
+
+
+def of_month(
+    connection: sa.Connection, tenant_id: UUID, site_ids: Iterable[UUID], month: str, at: datetime
+) -> dict[UUID, Plan]:
+    """The plans by which the events of a month are ruled, without sites that have none: those that hold now, and of a
+    month that is over those that held last in it.
+    """
+    last = periods.bounds(month)[1] - timedelta(microseconds=1)
+    return plans_at(connection, tenant_id, site_ids, min(at, last))
 
 
 def plans_at(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,11 @@ from kernel.usage.outbox import Message, Publisher
 from kernel.usage.rulings import Rulings, Slot
 from models.statements import array, statements, texts
 from models.usage import THRESHOLDS
+
+# So that a key that others know fills no disk: kept payloads of a key that differ, and the bytes of each.
+_MOST_CONFLICTS = 32
+_MOST_BYTES = 16 * 1024
+_MOST_LETTERS = 1_000  # of a category, an action, a label
 
 
 class Writer:
@@ -70,7 +76,7 @@ class Writer:
         for event in (self._events[place] for place in self._rulings.conflicts()):
             self._execute(
                 "keep_conflict", site_id=event.site.id, key=event.key, payload_hash=event.payload_hash,
-                payload=event.payload.decode(), at=self._at,
+                payload=_short(event.payload), at=self._at, most=_MOST_CONFLICTS,
             )  # fmt: skip
 
     def counts(self, slots: Iterable[Slot]) -> None:
@@ -191,7 +197,15 @@ def _digests(values: Sequence[bytes]) -> str:
     return '{"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"}'
 
 
+def _short(payload: bytes) -> str:
+    """A payload; of a long one its beginning, as a text."""
+    if len(payload) <= _MOST_BYTES:
+        return payload.decode()
+    return json.dumps(payload[:_MOST_BYTES].decode("utf-8", "ignore"))
+
+
 def _plain(values: Sequence[str]) -> str:
+    values = [value[:_MOST_LETTERS] for value in values]
     together = "".join(values)
     if not together.isascii() or "\0" in together:
         return texts([_text(value) for value in values])
@@ -200,4 +214,4 @@ def _plain(values: Sequence[str]) -> str:
 
 def _text(value: str) -> str | None:
     """A text as PostgreSQL can hold it; an empty one is null."""
-    return javascript.utf8(value).decode().replace("\0", "\ufffd") or None
+    return javascript.utf8(value[:_MOST_LETTERS]).decode().replace("\0", "\ufffd") or None

@@ -55,15 +55,23 @@ returning idempotency_key
 -- Of two who hand over the same file at once, one waits and finds when it came.
 select pg_advisory_xact_lock(hashtextextended(:site_id || ' ' || :digest, 4))
 
+-- archived --
+-- Of these months, those whose rows left the ledger, or may at any time: what was metered of them is not known any more.
+select year_month from usage.usage_archives
+where tenant_id = :tenant_id and site_id = :site_id and year_month = any(cast(:months as text[]))
+
 -- arrival --
-select min(started_at) from ops.load_batches
+-- When a file came first, and the version of the keys that were made of it then.
+select started_at, nullif(substr(mapping_name, length('usage keys ') + 1), '') as version from ops.load_batches
 where tenant_id = :tenant_id and file_sha256 = :digest and fact = 'usage' and source_system = :site
+order by started_at
+limit 1
 
 -- note_arrival --
 insert into ops.load_batches (
     tenant_id, fact, source_system, file_name, file_sha256, mapping_name, status, started_at
 )
-values (:tenant_id, 'usage', :site, :file, :digest, 'usage', 'running', :at)
+values (:tenant_id, 'usage', :site, :file, :digest, concat('usage keys ', cast(:version as text)), 'running', :at)
 returning id
 
 -- note_end --

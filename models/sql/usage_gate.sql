@@ -14,14 +14,17 @@ select :tenant_id, unnest(cast(:months as text[])) on conflict do nothing
 
 -- hold_sites --
 -- One capture of a site at a time: what is new in its ledger stays new until it was written.
-select id, public_id, status, exists (
-    select from usage.usage_adjustments as late
-    where late.tenant_id = sites.tenant_id and late.site_id = sites.id and late.kind = 'late' and late.idempotency_key is not null
-) as has_late
-from usage.sites as sites
+select id, public_id, status from usage.sites
 where tenant_id = :tenant_id and id = any(cast(:sites as uuid[]))
 order by id
 for no key update
+
+-- has_late --
+-- Asked when the sites are held, and not while they are waited for: what another capture wrote then is seen.
+select exists (
+    select from usage.usage_adjustments
+    where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and kind = 'late' and idempotency_key is not null
+)
 
 -- hold_counters --
 select site_id, year_month, accepted, overage, rejected, array(
@@ -109,8 +112,13 @@ from unnest(
 ) as decided
 
 -- keep_conflict --
+-- What came, as far as it is short; of a key at most so many.
 insert into usage.usage_conflicts (tenant_id, site_id, idempotency_key, payload_hash, payload, created_at)
-values (:tenant_id, :site_id, :key, :payload_hash, cast(:payload as json), :at)
+select :tenant_id, :site_id, :key, :payload_hash, cast(:payload as json), :at
+where (
+    select count(*) from usage.usage_conflicts
+    where tenant_id = :tenant_id and site_id = :site_id and idempotency_key = :key
+) < :most
 on conflict do nothing
 
 -- count --

@@ -191,9 +191,11 @@ def test_events_of_a_closed_month_become_adjustments_once(importing: Import) -> 
 
 
 def test_what_would_not_have_been_billed_is_not_billed_late(importing: Import) -> None:
+    importing.shop.plan(100, billing_rule="event_kinds", at=DECEMBER)
     importing.shop.capture("old", at=DECEMBER)
     importing.shop.close("2025-12")
-    importing.shop.plan(100, billing_rule="event_kinds")
+    # What holds now says nothing of then.
+    importing.shop.plan(100, billing_rule="every_event")
     importing.take(
         importing.file(
             record(each, ec=each, received_at=DECEMBER.isoformat()) for each in ("system", "conversion")

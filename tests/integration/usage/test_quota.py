@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -121,13 +121,33 @@ def test_a_refusal_of_last_month_is_taken_back_in_last_month_until_that_is_close
     shop.plan(0)
     shop.capture("a", "b")
     february = AT + timedelta(days=31)
-    shop.plan(1, at=february)
+    shop.plan(1, at=AT + timedelta(days=1))
     assert statuses(shop.capture("a", at=february)) == {"queued": 1}
     assert (shop.counters("2026-01"), shop.counters("2026-02")) == ((1, 0, 1), (0, 0, 0))
     shop.plan(9, at=february + timedelta(days=1))
     shop.close()
     assert statuses(shop.capture("b", at=february + timedelta(days=1))) == {"rejected_quota": 1}
     shop.agrees()
+
+
+def test_a_month_is_ruled_by_its_own_plan_whatever_holds_now(shop: Shop) -> None:
+    shop.plan(2)
+    shop.capture("a", "b", "c")
+    february = datetime(2026, 2, 1, tzinfo=UTC)
+    shop.plan(100, at=february)
+    late = [event(shop.site, key, at=february - timedelta(minutes=1)) for key in ("c", "d")]
+    assert statuses(shop.capture(*late, at=february + timedelta(minutes=30))) == {"rejected_quota": 2}
+    assert statuses(shop.capture("e", at=february + timedelta(minutes=30))) == {"queued": 1}
+    shop.agrees()
+
+
+def test_a_month_with_room_refuses_nothing_because_the_next_one_has_less(shop: Shop) -> None:
+    shop.plan(100)
+    shop.capture("a")
+    february = datetime(2026, 2, 1, tzinfo=UTC)
+    shop.plan(0, at=february)
+    late = event(shop.site, "b", at=february - timedelta(minutes=1))
+    assert statuses(shop.capture(late, at=february + timedelta(minutes=30))) == {"queued": 1}
 
 
 def test_what_is_taken_back_and_not_published_is_degraded(shop: Shop) -> None:
