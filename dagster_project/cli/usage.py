@@ -177,7 +177,7 @@ def set_plan(
 ) -> None:
     """Set a site's plan from an instant on. What is left out stays as it is then; the past stays in any case."""
     from kernel.money import CURRENCIES
-    from kernel.usage import plans, sites
+    from kernel.usage import periods, plans, sites
 
     given = {
         "monthly_limit": _limit(limit), "soft_limit_enabled": soft, "billing_rule": counts, "plan_tier": name,
@@ -200,6 +200,12 @@ def set_plan(
         terms = replace(before.terms, **changed)
         plans.set_plan(connection, found.id, of.id, terms, valid_from=valid_from, actor=actor, at=now)
     ui.emit(_told(plans.Plan(terms, None, valid_from)), as_json, title=f"Plan of {of.public_id}")
+    begins_at, ends_at = periods.bounds(periods.month_of(valid_from))
+    if before.id is not None and valid_from > begins_at:
+        ui.step(
+            "Rates",
+            f"from {ends_at:%Y-%m} on: {begins_at:%Y-%m} is limited by it from then, and invoiced by the plan before",
+        )
 
 
 @plan_app.command("show")

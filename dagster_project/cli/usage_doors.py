@@ -47,6 +47,7 @@ def ingest(
         who = actor(connection, found.id, user)
         of = sites.find(connection, found.id, site)
     rows: list[dict[str, Any]] = []
+    unread: list[Path] = []
     with _reported(report) as write:
         for file in files:
             bad: list[Line] = []
@@ -65,9 +66,13 @@ def ingest(
                 ui.step("Refused", f"{file}, line {line.line}: {line.reason}")
             if more := impact.statuses["invalid"] - len(bad):
                 ui.step("", f"and {more:,} further lines: --report FILE tells each")
+            if impact.statuses.keys() == {"invalid"}:
+                unread.append(file)
     ui.emit(rows, as_json, title="Would become" if dry_run else "Became")
     if any(row["status"] == "adjusted" for row in rows):
         ui.step("Next", "what came for a closed month waits for approval by somebody else")
+    if unread:
+        ui.fail(f"of {unread[0]} no line is an event: is it the file that was meant?")
 
 
 def serve(
@@ -88,6 +93,7 @@ def serve(
     address, taken = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     ui.step("Listening", f"http://{shown}:{taken}/api/sync")
+    ui.step("Keys", f"version {settings().idempotency_version}, by OPSMANTIK_IDEMPOTENCY_VERSION")
     options = server.Options(database.url(), _build(), settings().idempotency_version, rate, workers)
     server.serve(listener, options)
     ui.step("Ended", "everything that was taken has been answered")

@@ -165,8 +165,10 @@ def invoice(
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
-    """Invoices with their lines, of all months or one."""
-    from kernel.usage import invoices
+    """Invoices with their lines, and the hash of the snapshot that each site's lines rest on, of all months or one."""
+    from uuid import UUID
+
+    from kernel.usage import evidence, invoices, sites
 
     with asked.of(tenant) as (connection, found):
         if final is not None:
@@ -178,15 +180,28 @@ def invoice(
             return
         listed = invoices.listed(connection, found.id, month)
         lines = {each.id: invoices.lines(connection, found.id, each.id) for each in listed}
+        known = {each.id: each.public_id for each in sites.of(connection, found.id)}
+        bound = {
+            month: [
+                {"site": known[UUID(each["site_id"])], "snapshot": each["hash"]}
+                for each in evidence.snapshots(connection, found.id, month=month)
+            ]
+            for month in {each.year_month for each in listed}
+        }
     if as_json:
         ui.emit(
-            [ui.plain(each) | {"lines": [ui.plain(line) for line in lines[each.id]]} for each in listed],
+            [
+                ui.plain(each)
+                | {"lines": [ui.plain(line) for line in lines[each.id]], "snapshots": bound[each.year_month]}
+                for each in listed
+            ],
             as_json,
         )
         return
     for each in listed:
         ui.emit(each, as_json, title=f"{each.year_month} in {each.currency}")
         ui.emit(lines[each.id], as_json)
+        ui.emit(bound[each.year_month], as_json, title="Bound to, by site")
     if not listed:
         ui.step("Invoices", "none: they are drafted when a month is closed")
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
+from kernel.errors import RefusedError
 from models.statements import array, statements
 
 BATCH = 100
@@ -42,9 +43,17 @@ def folder(root: Path) -> Sink:
     def write(parcel: Parcel) -> None:
         day = root / parcel.tenant / f"{parcel.at:%Y-%m-%d}"
         file = day / f"{parcel.id}.jsonl"
-        if file.exists():
-            return
-        day.mkdir(parents=True, exist_ok=True)
+        try:
+            if file.exists():
+                return
+            day.mkdir(parents=True, exist_ok=True)
+            put(parcel, file)
+        except OSError as error:
+            raise RefusedError(
+                f"{day} cannot be written ({error.strerror}): what waits is handed on when it can"
+            ) from error
+
+    def put(parcel: Parcel, file: Path) -> None:
         named = {"site": parcel.site}
         lines = (
             f'{json.dumps(named | {"key": key})[:-1]}, "payload": {payload.translate(_LINE_BREAKS)}}}\n'

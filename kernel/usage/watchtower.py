@@ -92,13 +92,23 @@ def _drift(connection: sa.Connection, at: datetime) -> tuple[Status, int, str]:
 def _stale_jobs(connection: sa.Connection, at: datetime) -> tuple[Status, int, str]:
     """Counts that are an hour overdue, or whose holder fell silent."""
     count = _asked(connection, "stale_jobs", at)
-    return "degraded" if count else "ok", count, f"{count} recounts are overdue: does reconciliation run?"
+    return (
+        "degraded" if count else "ok",
+        count,
+        f"{count} recounts are overdue: does reconciliation run?" if count else "no recount is overdue",
+    )
 
 
 def _dead_jobs(connection: sa.Connection, at: datetime) -> tuple[Status, int, str]:
     """Counts that were given up."""
     count = _asked(connection, "dead_jobs", at)
-    return "alarm" if count else "ok", count, f"{count} recounts were given up: see revenue-os usage recount"
+    return (
+        "alarm" if count else "ok",
+        count,
+        f"{count} recounts were given up: see revenue-os usage recount"
+        if count
+        else "no recount was given up",
+    )
 
 
 def _missed_close(connection: sa.Connection, at: datetime) -> tuple[Status, int, str]:
@@ -128,7 +138,9 @@ def _quarantine(connection: sa.Connection, at: datetime) -> tuple[Status, int, s
     return (
         "alarm" if count else "ok",
         count,
-        f"{count} messages were given up and not credited: see revenue-os usage buffer",
+        f"{count} messages were given up and not credited: see revenue-os usage buffer"
+        if count
+        else "no message was given up",
     )
 
 

@@ -43,9 +43,9 @@ def _yesterday(at: datetime) -> str:
     name="decide_daily",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="One run for every tenant, on the day that has just closed.",
 )
 def decide_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run for every tenant, on the day that has just closed."""
     at = context.scheduled_execution_time
     if _yesterday(at) not in daily().get_partition_keys(current_time=at):
         return dg.SkipReason("no day has closed since the first partition")
@@ -54,6 +54,7 @@ def decide_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Sk
 
 write_digest_weekly = dg.ScheduleDefinition(
     job=write_digest,
+    description="Writes the digest of the week on Monday morning.",
     cron_schedule="0 9 * * 1",
     name="write_digest_weekly",
     execution_timezone="UTC",
@@ -61,9 +62,13 @@ write_digest_weekly = dg.ScheduleDefinition(
 )
 
 
-@dg.sensor(job=apply_actions, minimum_interval_seconds=30, default_status=_ON)
+@dg.sensor(
+    job=apply_actions,
+    minimum_interval_seconds=30,
+    default_status=_ON,
+    description="Approved actions whose time has come, or whose worker was lost: one run for all of them.",
+)
 def actions_approved(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Approved actions whose time has come, or whose worker was lost: one run for all of them."""
     from kernel.decisions import oversight
 
     with engine().begin() as connection:
@@ -72,9 +77,13 @@ def actions_approved(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.
     return _request(context, "apply_actions", waiting)
 
 
-@dg.sensor(job=revert_actions, minimum_interval_seconds=300, default_status=_ON)
+@dg.sensor(
+    job=revert_actions,
+    minimum_interval_seconds=300,
+    default_status=_ON,
+    description="Actions that did harm for as many days as they may: one run takes all of them back.",
+)
 def abort_conditions_breached(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Actions that did harm for as many days as they may: one run takes all of them back."""
     from kernel.actions import abort
     from kernel.decisions import oversight
 
@@ -85,9 +94,13 @@ def abort_conditions_breached(context: dg.SensorEvaluationContext) -> dg.RunRequ
     return _request(context, "revert_actions", waiting)
 
 
-@dg.sensor(job=decide, minimum_interval_seconds=900, default_status=_ON)
+@dg.sensor(
+    job=decide,
+    minimum_interval_seconds=900,
+    default_status=_ON,
+    description="Triggers that wait: a day computed late, a metric far from its target, something in a tenant's life.",
+)
 def cycles_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Triggers that wait: a day computed late, a metric far from its target, something in a tenant's life."""
     from kernel.decisions import cycles, triggers
 
     now = _now()

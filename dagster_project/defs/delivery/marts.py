@@ -19,6 +19,7 @@ rebuild_delivery_marts = dg.define_asset_job(
 )
 delivery_marts_daily = dg.ScheduleDefinition(
     job=rebuild_delivery_marts,
+    description="Builds the marts of deliveries for the day, after the night.",
     cron_schedule="45 5 * * *",
     name="delivery_marts_daily",
     execution_timezone="UTC",

@@ -221,6 +221,7 @@ verify_deliveries = dg.define_asset_job(
 # At a quarter past, when the daily runs have their minute.
 review_deliveries_hourly = dg.ScheduleDefinition(
     job=review_deliveries,
+    description="Looks each hour at what changed of deliveries in two days: no invariant may be broken.",
     cron_schedule="15 * * * *",
     name="review_deliveries_hourly",
     execution_timezone="UTC",
@@ -229,6 +230,7 @@ review_deliveries_hourly = dg.ScheduleDefinition(
 # At the deadest hour, after the night's metrics and before people come.
 verify_deliveries_nightly = dg.ScheduleDefinition(
     job=verify_deliveries,
+    description="Looks each night at all deliveries there ever were: no invariant may be broken.",
     cron_schedule="30 3 * * *",
     name="verify_deliveries_nightly",
     execution_timezone="UTC",

@@ -107,21 +107,33 @@ def _request(context: dg.SensorEvaluationContext, job: str, name: str) -> dg.Run
 
 
 # Promised is a start within two minutes; a run needs some of them to begin.
-@dg.sensor(job=delivery_work, minimum_interval_seconds=15, default_status=_ON)
+@dg.sensor(
+    job=delivery_work,
+    minimum_interval_seconds=15,
+    default_status=_ON,
+    description="Jobs whose time has come: one run works until nothing is due.",
+)
 def outbox_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Jobs whose time has come: one run works until nothing is due."""
     return _request(context, "delivery_work", "due_jobs")
 
 
-@dg.sensor(job=delivery_settle, minimum_interval_seconds=60, default_status=_ON)
+@dg.sensor(
+    job=delivery_settle,
+    minimum_interval_seconds=60,
+    default_status=_ON,
+    description="Leases that ended without a word, and attempts whose outcome is overdue.",
+)
 def leases_expired(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Leases that ended without a word, and attempts whose outcome is overdue."""
     return _request(context, "delivery_settle", "silent")
 
 
-@dg.sensor(job=delivery_look_up, minimum_interval_seconds=60, default_status=_ON)
+@dg.sensor(
+    job=delivery_look_up,
+    minimum_interval_seconds=60,
+    default_status=_ON,
+    description="Open cases whose provider may be asked again, and how many wait too long for a person.",
+)
 def cases_due(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Open cases whose provider may be asked again, and how many wait too long for a person."""
     return _request(context, "delivery_look_up", "due_cases")
 
 

@@ -19,6 +19,7 @@ rebuild_usage_marts = dg.define_asset_job(
 )
 usage_marts_hourly = dg.ScheduleDefinition(
     job=rebuild_usage_marts,
+    description="Counts each hour the days of usage that changed.",
     cron_schedule="35 * * * *",
     name="usage_marts_hourly",
     execution_timezone="UTC",

@@ -309,9 +309,9 @@ close_usage_month = dg.define_asset_job(
     cron_schedule="0 5 1 * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The month before, of every tenant; what stands in the way fails the run by name and leaves the others closed.",
 )
 def usage_close_monthly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """The month before, of every tenant; what stands in the way fails the run by name and leaves the others closed."""
     from kernel.usage import periods
 
     month = periods.before(periods.month_of(context.scheduled_execution_time))
@@ -325,6 +325,7 @@ review_usage = dg.define_asset_job(
 )
 review_usage_quarterly = dg.ScheduleDefinition(
     job=review_usage,
+    description="Looks every quarter of an hour whether usage stands still, waits or does not add up, and tells people.",
     cron_schedule="*/15 * * * *",
     name="review_usage_every_quarter",
     execution_timezone="UTC",

@@ -28,9 +28,9 @@ restate_metrics = dg.define_asset_job(
     execution_timezone="UTC",
     # A nightly pipeline that nobody switched on is a trap. Whoever stops it in the UI has stopped it for good.
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="One run over yesterday and the days before it that may still change, as a range of partitions.",
 )
 def compute_metrics_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run over yesterday and the days before it that may still change, as a range of partitions."""
     at = context.scheduled_execution_time
     keys = daily().get_partition_keys(current_time=at)
     if not keys:
