@@ -330,6 +330,16 @@ ingest_fallback_buffer = table(
     ),
 )
 
+# Keys of rows that were archived, of those in which no time is: the same event again, whenever it comes, is not metered.
+archived_keys = table(
+    "usage",
+    "archived_keys",
+    tenant_id(),
+    _site(primary_key=True),
+    sa.Column("idempotency_key", sa.Text(collation="C"), primary_key=True),
+    _month(),
+)
+
 # Corrections of what was metered: new rows that name the month they correct.
 usage_adjustments = table(
     "usage",
@@ -412,8 +422,11 @@ invoice_snapshot = table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("generated_at", Timestamp, nullable=False),
     sa.Column("generated_by", sa.Text, nullable=False),
+    # Over the adjustments that the month pays for; null of snapshots that are older than it.
+    sa.Column("adjustments_hash", sa.Text),
     check("event_count >= 0 and overage_count between 0 and event_count and row_count >= event_count", "counts"),
     check("snapshot_hash ~ '^[0-9a-f]{64}$' and merkle_root ~ '^[0-9a-f]{64}$' and hash ~ '^[0-9a-f]{64}$'", "hashes"),
+    check("adjustments_hash ~ '^[0-9a-f]{64}$'", "adjustments_hash"),
 )  # fmt: skip
 
 usage_invoices = table(

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import audit, evidence, periods, verify
-from models.statements import statements
+from models.statements import statements, texts
 from models.usage import RETENTION_DAYS
 
 _AT_ONCE = 10_000  # rows that one transaction deletes
@@ -173,14 +173,22 @@ def _agrees(rows: verify.Rows, frozen: Mapping[str, Any]) -> bool:
 
 
 def _delete(engine: sa.Engine, month: Month, given: Mapping[str, Any]) -> None:
-    while True:
-        with engine.begin() as connection:
-            tenancy.service(connection, month.tenant_id)
-            if not connection.execute(_sql("delete_archived"), {**given, "most": _AT_ONCE}).rowcount:
-                break
+    """Reads the month once: whoever asked for the next rows anew would step over those that went before, again and again."""
+    begins, ends = periods.bounds(month.year_month)
+    bounded = {**given, "begins": begins, "ends": ends}
+    with engine.connect() as reading:
+        tenancy.service(reading, month.tenant_id)
+        with evidence.by_pages(reading):
+            keys = reading.execute(
+                _sql("keys_of_month"), bounded, execution_options={"yield_per": _AT_ONCE}
+            ).scalars()
+            for some in keys.partitions(_AT_ONCE):
+                with engine.begin() as connection:
+                    tenancy.service(connection, month.tenant_id)
+                    connection.execute(_sql("delete_archived"), {**given, "keys": texts(list(some))})
     with engine.begin() as connection:
         tenancy.service(connection, month.tenant_id)
-        connection.execute(_sql("delete_messages"), {**given, "ends": periods.bounds(month.year_month)[1]})
+        connection.execute(_sql("delete_messages"), bounded)
 
 
 def _sql(name: str) -> sa.TextClause:

@@ -150,6 +150,9 @@ def _freeze(
     actor: str,
 ) -> list[dict[str, Any]]:
     previous = connection.execute(_sql("last_hash"), {"tenant_id": tenant_id}).scalar() or manifest.FIRST
+    counts = {site_id: (matrix.ledger["billable"], terms[site_id]) for site_id, matrix in matrices.items()}
+    # The month is held: whoever approves another one waits, and finds it closed.
+    corrected = evidence.corrections(connection, tenant_id, month, counts)
     frozen = []
     for site_id, matrix in matrices.items():
         rows = evidence.rows_of(connection, tenant_id, site_id, month)
@@ -160,6 +163,7 @@ def _freeze(
             )
         fields = manifest.snapshot(
             rows, tenant_id=tenant_id, site_id=site_id, year_month=month, plan=terms[site_id],
+            adjustments=evidence.in_currency(corrected.get(site_id, []), terms[site_id]["currency"]),
             code_version=evidence.code_version(), previous_hash=previous, generated_at=at, generated_by=actor,
         )  # fmt: skip
         connection.execute(invoice_snapshot.insert().values(fields | {"generated_at": at}))

@@ -92,10 +92,12 @@ def terms_of(
 def snapshots(
     connection: sa.Connection, tenant_id: UUID, *, month: str | None = None, site_id: UUID | None = None
 ) -> list[dict[str, Any]]:
-    """Snapshots of the tenant in the order of their chain, with the fields that their hashes cover."""
+    """Snapshots of the tenant in the order of their chain, with the fields that their hashes cover: the first ones had
+    no hash of adjustments.
+    """
     given = {"tenant_id": tenant_id, "month": month, "site_id": site_id}
     return [
-        {name: _plain(row[name]) for name in verify.SNAPSHOT}
+        {name: _plain(row[name]) for name in verify.SNAPSHOT if row[name] is not None}
         for row in connection.execute(_sql("snapshots"), given).mappings()
     ]
 

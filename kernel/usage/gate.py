@@ -68,7 +68,7 @@ class _Held:
         self._events, self._at = events, at
         self._months = _months(events.received_at)
         self._open: set[str] = set()
-        self._has_late = False
+        self._has_gone = False
         # Of months that may be written, by site and month; of each event, the one it came in.
         self.slots: dict[tuple[UUID, str], Slot] = {}
         self.slot_of: list[Slot] = []
@@ -93,7 +93,7 @@ class _Held:
         known = {id(site): site.id for site in {id(site): site for site in self._events.site}.values()}
         ids = set(known.values())
         held = {row.id: row for row in self._execute("hold_sites", sites=array(ids))}
-        self._has_late = self._execute("has_late", sites=array(ids)).scalar_one()
+        self._has_gone = self._execute("has_gone", sites=array(ids)).scalar_one()
         for site_id in ids:
             if site_id not in held or held[site_id].status != "active":
                 raise RefusedError(f"site {site_id} is closed or unknown: nothing was captured")
@@ -149,7 +149,7 @@ class _Held:
         rows: dict[int, sa.Row[Any]] = {}
         for site, firsts in self._firsts_of.items():
             given = {"site": site, "keys": texts(list(firsts))}
-            for name in ("look_up_late", "look_up") if self._has_late else ("look_up",):
+            for name in ("look_up_gone", "look_up") if self._has_gone else ("look_up",):
                 rows |= {firsts[row.idempotency_key]: row for row in self._execute(name, **given)}
         refused = [
             (self._events.site[place].id, row.year_month)

@@ -24,12 +24,14 @@ def snapshot(
     site_id: UUID,
     year_month: str,
     plan: Mapping[str, Any],
+    adjustments: Iterable[Mapping[str, Any]],
     code_version: str,
     previous_hash: str,
     generated_at: datetime,
     generated_by: str,
 ) -> dict[str, Any]:
-    """The columns of usage.invoice_snapshot for a month that is closed; `plan` are the terms that rate it.
+    """The columns of usage.invoice_snapshot for a month that is closed; `plan` are the terms that rate it, `adjustments`
+    those that it pays for, as in its manifest.
 
     Instants are text. `snapshot_hash` is the frozen one, `hash` binds all other fields and with them the snapshot before.
     Raises RefusedError.
@@ -48,6 +50,7 @@ def snapshot(
         "previous_hash": previous_hash,
         "generated_at": instant(generated_at),
         "generated_by": generated_by,
+        "adjustments_hash": verify.adjustments_hash([dict(each) for each in adjustments]),
     }
     fields["hash"] = verify.digest(fields, without="hash")
     _refuse(rows.findings, year_month)

@@ -74,7 +74,7 @@ def events(
             try:
                 made[place] = _checked(site, key, version, payloads[place], times[place])
             except InvalidPayloadError as error:
-                errors[place] = error
+                errors[place] = _kept(error)
     forms = _forms(objects, errors)
     written = forms if bodies is None else [each or form for each, form in zip(bodies, forms, strict=True)]
     columns = (
@@ -98,6 +98,11 @@ def _checked(site: Site, key: str | None, version: int, payload: Any, time: int)
     return key
 
 
+def _kept(error: InvalidPayloadError) -> InvalidPayloadError:
+    """The same without where it was raised: that holds all events beside it, in a cycle that nobody collects."""
+    return InvalidPayloadError(error.code, str(error))
+
+
 def _forms(objects: Sequence[Any], errors: dict[int, InvalidPayloadError]) -> list[bytes]:
     """The canonical JSON of each; of those that have none `errors` says why, and of those that are in it there is none."""
     try:
@@ -109,7 +114,7 @@ def _forms(objects: Sequence[Any], errors: dict[int, InvalidPayloadError]) -> li
         try:
             forms.append(b"" if place in errors else canonical(each))
         except InvalidPayloadError as error:
-            errors[place] = error
+            errors[place] = _kept(error)
             forms.append(b"")
     return forms
 

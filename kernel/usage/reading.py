@@ -27,6 +27,10 @@ _LARGE = 32 * 2**20  # bytes: what is worth a process
 _MEANWHILE = 3
 
 
+class ReaderEndedError(RuntimeError):
+    """The process that read a file is no more: for reasons that need not be the file's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A part of a file: of each record its line, when it came, and its event or why it is none. `refused` are lines
@@ -81,7 +85,7 @@ def _received(ours: Connection) -> Any:
     try:
         return ours.recv()
     except EOFError:
-        raise RuntimeError(
+        raise ReaderEndedError(
             "the process that read the file was ended: hand the file over again, what was metered is not metered twice"
         ) from None
 

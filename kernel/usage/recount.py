@@ -96,11 +96,19 @@ def claim(
     lease: timedelta = LEASE,
     tenant_id: UUID | None = None,
     month: str | None = None,
+    but: Iterable[Job] = (),
 ) -> Job | None:
-    """Takes the job that is due longest, of all tenants or one; also one whose holder died. None when none is due."""
+    """Takes the job that is due longest, of all tenants or one; also one whose holder died. None when none is due but
+    those that are named.
+    """
     tenancy.service(connection, tenant_id)
     connection.execute(_sql("bury"), {"at": at, "attempts": ATTEMPTS})
-    given = {"at": at, "owner": owner, "until": at + lease, "only_tenant": tenant_id, "only_month": month}
+    left = list(but)
+    given = {
+        "at": at, "owner": owner, "until": at + lease, "only_tenant": tenant_id, "only_month": month,
+        "not_tenants": array(job.tenant_id for job in left), "not_sites": array(job.site_id for job in left),
+        "not_months": array(job.year_month for job in left),
+    }  # fmt: skip
     row = connection.execute(_sql("claim"), given).first()
     return None if row is None else Job(row.tenant_id, row.site_id, row.year_month, row.attempt_count)
 
@@ -114,14 +122,19 @@ def work(
     month: str | None = None,
     lease: timedelta = LEASE,
 ) -> list[Counted]:
-    """Counts everything that is due now, each in transactions of its own. `owner` is nobody else's name."""
+    """Counts everything that is due now, each month once and in transactions of its own; what changed meanwhile is left
+    to the next time. `owner` is nobody else's name.
+    """
     done: list[Counted] = []
+    again: list[Job] = []
     while True:
         with engine.begin() as connection:
-            job = claim(connection, owner, clock(), lease=lease, tenant_id=tenant_id, month=month)
+            job = claim(connection, owner, clock(), lease=lease, tenant_id=tenant_id, month=month, but=again)
         if job is None:
             return done
         done.append(count(engine, job, owner, clock))
+        if done[-1].status != "COMPLETED":
+            again.append(job)
 
 
 def count(engine: sa.Engine, job: Job, owner: str, clock: Callable[[], datetime]) -> Counted:

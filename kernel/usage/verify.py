@@ -289,8 +289,11 @@ SNAPSHOT = {
     "previous_hash": _HASH,
     "generated_at": _INSTANT,
     "generated_by": _TEXT,
+    "adjustments_hash": _HASH,
     "hash": _HASH,
 }
+# As the first closes made it: adjustments were bound to nothing.
+FIRST_SNAPSHOT = {name: shape for name, shape in SNAPSHOT.items() if name != "adjustments_hash"}
 ADJUSTMENT = {
     "of_year_month": _MONTH,
     "quantity": _SIGNED,
@@ -321,7 +324,7 @@ MANIFEST = {
     "plan": PLAN,
     "adjustments": [ADJUSTMENT],
     "invoice": {"currency": r"[A-Z]{3}", "lines": [LINE], "total": _AMOUNT},
-    "snapshot": (SNAPSHOT, None),  # none of a month that is not closed
+    "snapshot": (SNAPSHOT, FIRST_SNAPSHOT, None),  # none of a month that is not closed
     "code_version": _TEXT,
     "generated_at": _INSTANT,
     "digest": _HASH,
@@ -341,6 +344,11 @@ def digest(value: dict[str, Any], without: str) -> str:
 def snapshot_hash(site_id: str, year_month: str, event_count: int, overage_count: int) -> str:
     """The frozen hash of an invoice snapshot, as the first systems computed it: it binds the counts alone."""
     return sha256(f"{site_id}:{year_month}:{event_count}:{overage_count}".encode()).hexdigest()
+
+
+def adjustments_hash(adjustments: Sequence[dict[str, Any]]) -> str:
+    """Of the adjustments that a month pays for: with plan and count, which its snapshot has too, they are its invoice."""
+    return sha256(canonical(adjustments)).hexdigest()
 
 
 def unlike(value: Any, shape: Any, at: str) -> str | None:
@@ -591,7 +599,7 @@ def verify(file: Path, *, event: str | None = None, snapshot: str | None = None)
             findings.append(f"no row has the key {event}")
     except PackError as error:
         return Report((str(error),), ())
-    return Report(tuple(findings), () if findings else tuple(_facts(manifest, rows)))
+    return Report(tuple(findings), () if findings else tuple(_facts(manifest, rows, snapshot)))
 
 
 def read_manifest(written: bytes) -> dict[str, Any]:
@@ -663,9 +671,13 @@ def _snapshot_differences(manifest: dict[str, Any], invoiced: str | None) -> Ite
         if invoiced is not None:
             yield "the month was not closed when the pack was made: it has no snapshot to compare"
         return
-    for name in ("site_id", "year_month", "row_count", "event_count", "overage_count", "merkle_root", "plan"):
-        if frozen[name] != manifest[name]:
+    for name in MANIFEST:
+        if name in frozen and frozen[name] != manifest[name]:
             yield f"{name} of the snapshot is not that of the manifest"
+    if "adjustments_hash" in frozen and frozen["adjustments_hash"] != adjustments_hash(
+        manifest["adjustments"]
+    ):
+        yield "the adjustments are not those of the snapshot: one was added, left out or changed"
     if frozen["snapshot_hash"] != snapshot_hash(
         frozen["site_id"], frozen["year_month"], frozen["event_count"], frozen["overage_count"]
     ):
@@ -683,24 +695,36 @@ def _invoice_differences(manifest: dict[str, Any], units: int) -> Iterator[str]:
         if theirs is None or ours is None:
             yield f"invoice line {number} is {'missing' if theirs is None else 'one too many'}"
         for name in LINE if theirs and ours else ():
-            if name != "told" and theirs[name] != ours[name]:
+            if theirs[name] != ours[name]:
                 yield f"invoice line {number}: {name} is {theirs[name]}, rows and plan come to {ours[name]}"
     for name in ("currency", "total"):
         if told[name] != rated[name]:
             yield f"{name} of the invoice is {told[name]}, rows and plan come to {rated[name]}"
 
 
-def _facts(manifest: dict[str, Any], rows: Rows) -> Iterator[str]:
+def _facts(manifest: dict[str, Any], rows: Rows, invoiced: str | None) -> Iterator[str]:
     yield (
         f"{rows.row_count:,} rows of {manifest['year_month']}, {rows.event_count:,} billable,"
         f" {rows.overage_count:,} of them beyond the limit: what the manifest says."
     )
     invoice = manifest["invoice"]
-    yield f"Rows and plan come to {invoice['total']} {invoice['currency']} in {len(invoice['lines'])} lines."
+    yield (
+        f"Rows, plan and adjustments come to {invoice['total']} {invoice['currency']}"
+        f" in {len(invoice['lines'])} lines."
+    )
     if frozen := manifest["snapshot"]:
-        yield f"Snapshot {frozen['hash']}: it must be the one on the invoice."
+        if "adjustments_hash" not in frozen:
+            yield (
+                "Adjustments and invoice lines are not bound by this snapshot, which is older than their hash:"
+                " compare them, and the total, with the invoice."
+            )
+        yield f"Snapshot {frozen['hash']}: " + (
+            "it must be the one on the invoice. Nothing here is proved before you compare them."
+            if invoiced is None
+            else "the one that was invoiced."
+        )
     else:
-        yield "The month was not closed: its counts can still change."
+        yield "The month was not closed: its counts and adjustments can still change."
     if rows.line is not None and rows.tree.watched is not None:
         yield f"Line {rows.tree.watched + 2}: {rows.line.decode(errors='backslashreplace')}"
         yield f"leaf  {leaf(rows.line).hex()}"

@@ -29,7 +29,7 @@ order by year_month
 for share
 
 -- known --
--- Which of the keys are metered, or adjusted as late, already. Lateral, as the gate looks them up.
+-- Which of the keys are metered, adjusted as late, or archived already. Lateral, as the gate looks them up.
 select wanted.place, stored.is_refused
 from unnest(cast(:keys as text[]), cast(:places as int[])) as wanted (key, place)
 cross join lateral (
@@ -38,6 +38,9 @@ cross join lateral (
     union all
     select false from usage.usage_adjustments
     where tenant_id = :tenant_id and site_id = :site_id and idempotency_key = wanted.key and kind = 'late'
+    union all
+    select false from usage.archived_keys
+    where tenant_id = :tenant_id and site_id = :site_id and idempotency_key = wanted.key
     limit 1
 ) as stored
 

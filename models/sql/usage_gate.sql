@@ -19,11 +19,14 @@ where tenant_id = :tenant_id and id = any(cast(:sites as uuid[]))
 order by id
 for no key update
 
--- has_late --
--- Asked when the sites are held, and not while they are waited for: what another capture wrote then is seen.
+-- has_gone --
+-- Whether the sites have keys without rows. Asked when they are held, and not while they are waited for: what another
+-- capture wrote then is seen.
 select exists (
     select from usage.usage_adjustments
     where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and kind = 'late' and idempotency_key is not null
+) or exists (
+    select from usage.archived_keys where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[]))
 )
 
 -- hold_counters --
@@ -59,11 +62,16 @@ select idempotency_key, billing_state, billable, payload_hash, year_month
 from usage.ingest_idempotency
 where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[]))
 
--- look_up_late --
--- What came too late for its month and was adjusted: of that no payload is kept.
-select idempotency_key, 'ACCEPTED' as billing_state, true as billable, null::bytea as payload_hash, of_year_month as year_month
-from usage.usage_adjustments
-where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[])) and kind = 'late'
+-- look_up_gone --
+-- What came too late for its month and was adjusted, and what was archived: of that no payload is kept.
+select idempotency_key, 'ACCEPTED' as billing_state, true as billable, null::bytea as payload_hash, year_month
+from (
+    select idempotency_key, of_year_month as year_month from usage.usage_adjustments
+    where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[])) and kind = 'late'
+    union all
+    select idempotency_key, year_month from usage.archived_keys
+    where tenant_id = :tenant_id and site_id = :site and idempotency_key = any(cast(:keys as text[]))
+) as gone
 
 -- insert --
 -- What is the same in every row is given once, beside an empty list.

@@ -9,9 +9,9 @@ select txid from usage.usage_watermark where tenant_id = :tenant_id for update
 
 -- find --
 -- All in one snapshot: below its oldest transaction under way no row is still to come. A mark above it is that of another
--- server, whose numbers say nothing here.
+-- server, from which the tenant was restored. The first look is at every row: numbers of others say nothing here.
 with reach as materialized (
-    select case when marks.txid > now_.xmin then 0 else marks.txid end as from_txid, now_.xmin as to_txid
+    select marks.txid as from_txid, now_.xmin as to_txid, marks.txid = 0 or marks.txid > now_.xmin as is_first
     from usage.usage_watermark as marks
     cross join (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) as now_
     where marks.tenant_id = :tenant_id
@@ -23,16 +23,22 @@ with reach as materialized (
 insert into usage.billing_reconciliation_jobs as jobs (
     tenant_id, site_id, year_month, due_at, changed_to, created_at, updated_at
 )
-select :tenant_id, site_id, year_month, cast(:at as timestamptz), max(txid), cast(:at as timestamptz), cast(:at as timestamptz)
+select :tenant_id, site_id, year_month, cast(:at as timestamptz),
+    coalesce(max(txid) filter (where txid < (select to_txid from reach)), 0),
+    cast(:at as timestamptz), cast(:at as timestamptz)
 from usage.ingest_idempotency
-where tenant_id = :tenant_id and txid >= (select from_txid from reach) and txid < (select to_txid from reach)
+where tenant_id = :tenant_id and (
+    (select is_first from reach) or txid >= (select from_txid from reach) and txid < (select to_txid from reach)
+)
 group by site_id, year_month
 order by site_id, year_month
 on conflict (tenant_id, site_id, year_month) do update
 set status = case when jobs.status in ('PROCESSING', 'DEAD') then jobs.status else 'QUEUED' end,
     attempt_count = case when jobs.status in ('PROCESSING', 'DEAD') then jobs.attempt_count else 0 end,
     due_at = case when jobs.status in ('PROCESSING', 'DEAD') then jobs.due_at else excluded.due_at end,
-    changed_to = greatest(jobs.changed_to, excluded.changed_to),
+    changed_to = greatest(
+        case when jobs.changed_to < (select to_txid from reach) then jobs.changed_to end, excluded.changed_to
+    ),
     updated_at = excluded.updated_at
 returning site_id, year_month
 
@@ -64,6 +70,8 @@ where (tenant_id, site_id, year_month) = (
     where (
         status in ('QUEUED', 'FAILED') and due_at <= :at
         or status = 'PROCESSING' and lease_expires_at <= :at
+    ) and (tenant_id, site_id, year_month) not in (
+        select * from unnest(cast(:not_tenants as uuid[]), cast(:not_sites as uuid[]), cast(:not_months as text[]))
     ) and (cast(:only_tenant as uuid) is null or tenant_id = cast(:only_tenant as uuid))
         and (cast(:only_month as text) is null or year_month = cast(:only_month as text))
     order by due_at, tenant_id, site_id, year_month
@@ -73,9 +81,14 @@ where (tenant_id, site_id, year_month) = (
 returning tenant_id, site_id, year_month, attempt_count
 
 -- finish --
--- What changed since the count began is counted again. Nothing when somebody else took it over.
+-- What changed since the count began is counted again; a change that no transaction here can have made is that of another
+-- server, and is seen by now. Nothing when somebody else took it over.
 update usage.billing_reconciliation_jobs
-set status = case when changed_to >= :counted_to then 'QUEUED' else 'COMPLETED' end,
+set status = case
+        when changed_to >= :counted_to and changed_to < pg_snapshot_xmin(pg_current_snapshot())::text::bigint then 'QUEUED'
+        else 'COMPLETED'
+    end,
+    changed_to = case when changed_to < pg_snapshot_xmin(pg_current_snapshot())::text::bigint then changed_to else 0 end,
     attempt_count = 0, locked_at = null, lease_owner = null, lease_expires_at = null, last_error = null, due_at = :at,
     last_drift_pct = :share, drift = cast(:drift as jsonb), counted_to = :counted_to, updated_at = :at
 where tenant_id = :tenant_id and site_id = :site_id and year_month = :month
@@ -122,9 +135,12 @@ set accepted = accepted + :billable, overage = overage + :overage, rejected = re
 where tenant_id = :tenant_id and site_id = :site_id and year_month = :month
 
 -- ledger --
+-- `newest` is the last transaction that changed it. Rows of one that is still to come here were restored from another
+-- server, as if at the beginning of this one.
 select site_id, count(*) as rows, count(*) filter (where billable) as billable,
     count(*) filter (where billing_state = 'OVERAGE') as overage,
-    count(*) filter (where billing_state = 'REJECTED_QUOTA') as rejected, max(txid) as newest
+    count(*) filter (where billing_state = 'REJECTED_QUOTA') as rejected,
+    max(case when txid < (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint) then txid else 0 end) as newest
 from usage.ingest_idempotency
 where tenant_id = :tenant_id and site_id = any(cast(:sites as uuid[])) and year_month = :month
     and created_at >= :begins and created_at < :ends
@@ -157,11 +173,13 @@ select to_regclass('analytics.usage_ledger_daily') is not null as daily,
     to_regclass('analytics.site_usage_monthly') is not null as monthly
 
 -- daily_reach --
--- Rows of transactions below it were seen when it was last built.
+-- Rows of transactions below it were seen when it was last built here: what was restored says nothing of this server.
 select coalesce(max(counted_to), 0) from analytics.usage_ledger_daily
+where counted_to <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 
 -- monthly_reach --
 select coalesce(max(counted_to), 0) from analytics.site_usage_monthly
+where counted_to <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 
 -- daily --
 select site_id, sum(row_count)::bigint as rows, sum(billable_count)::bigint as billable, sum(overage_count)::bigint as overage
@@ -203,11 +221,13 @@ where jobs.tenant_id = :tenant_id and (cast(:month as text) is null or jobs.year
 order by jobs.year_month desc, sites.public_id
 
 -- waiting --
--- Tenants with something to count: rows since the last look, or a count that is due.
+-- Tenants with something to count: rows that would be found, or a count that is due.
 select count(distinct tenant_id) from (
     select marks.tenant_id from usage.usage_watermark as marks
-    where exists (
-        select from usage.ingest_idempotency as ledger where ledger.tenant_id = marks.tenant_id and ledger.txid >= marks.txid
+    cross join (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) as now_
+    where marks.txid > now_.xmin or exists (
+        select from usage.ingest_idempotency as ledger
+        where ledger.tenant_id = marks.tenant_id and ledger.txid >= marks.txid and ledger.txid < now_.xmin
     )
     union all
     select sites.tenant_id from usage.sites as sites

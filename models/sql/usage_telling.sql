@@ -51,13 +51,18 @@ from unnest(cast(:tenants as uuid[]), cast(:began as timestamptz[])) as said (te
 where alarms.check_name = :check and alarms.tenant_id = said.tenant_id and alarms.began_at = said.began_at
 
 -- hold_notice --
--- The oldest that nobody was told of. What is older than a week is history: it is not told when somebody listens at last.
+-- The oldest that nobody was told of, after the one that was tried last. What is older than a week is history: it is not told when somebody listens at last.
 select notices.*, tenants.slug as tenant, sites.public_id as site
 from usage.usage_notices as notices
 inner join spine.tenants as tenants on tenants.id = notices.tenant_id
 inner join usage.sites as sites on sites.tenant_id = notices.tenant_id and sites.id = notices.site_id
 where notices.told_at is null and notices.created_at > cast(:at as timestamptz) - interval '7 days'
-order by notices.created_at, notices.site_id, notices.threshold
+    and (
+        cast(:created_at as timestamptz) is null
+        or (notices.created_at, notices.site_id, notices.year_month, notices.threshold)
+            > (cast(:created_at as timestamptz), cast(:site_id as uuid), cast(:month as text), cast(:threshold as int))
+    )
+order by notices.created_at, notices.site_id, notices.year_month, notices.threshold
 limit 1
 for update of notices skip locked
 

@@ -60,13 +60,23 @@ on conflict do nothing
 select place, sha256, row_count, merkle_root from usage.usage_archives
 where tenant_id = :tenant_id and site_id = :site_id and year_month = :month
 
+-- keys_of_month --
+-- Of rows that stand in the ledger still, as they lie: that a month's rows lie together is known of their instants.
+select idempotency_key from usage.ingest_idempotency
+where tenant_id = :tenant_id and site_id = :site_id and year_month = :month and created_at >= :begins and created_at < :ends
+
 -- delete_archived --
-delete from usage.ingest_idempotency
-where (tenant_id, site_id, idempotency_key) in (
-    select tenant_id, site_id, idempotency_key from usage.ingest_idempotency
+-- A key in which no time is (version 3) outlives its row: the same event again is not another one.
+with gone as (
+    delete from usage.ingest_idempotency
     where tenant_id = :tenant_id and site_id = :site_id and year_month = :month
-    limit :most
+        and idempotency_key = any(cast(:keys as text[]))
+    returning tenant_id, site_id, idempotency_key, year_month, billing_state
 )
+insert into usage.archived_keys (tenant_id, site_id, idempotency_key, year_month)
+select tenant_id, site_id, idempotency_key, year_month from gone
+where idempotency_key like 'v3:%' and billing_state <> 'REJECTED_QUOTA'
+on conflict do nothing
 
 -- delete_messages --
 -- What was handed on, of before the month's end: nothing compares it any more.

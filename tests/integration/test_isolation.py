@@ -162,6 +162,7 @@ _APPEND_ONLY = (
     "delivery.contents",
     "delivery.usage_entries",
     "usage.invoice_snapshot",
+    "usage.archived_keys",
     "usage.usage_adjustments",
     "usage.usage_archives",
     "usage.usage_audit",

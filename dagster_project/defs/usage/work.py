@@ -21,15 +21,24 @@ def take_files(context: dg.OpExecutionContext) -> None:
     from kernel.errors import RefusedError
     from kernel.usage import inbox
 
-    lines, refused = {}, []
+    lines, refused, left = {}, [], []
     for file in inbox.waiting(settings().usage_inbox):
+        name = inbox.shown(file)
         try:
             done = inbox.take(engine(), file, setting=settings().idempotency_version, clock=_now)
-            lines[f"{file.parent.name}/{file.name}"] = dict(done.statuses)
+            lines[name] = dict(done.statuses)
         except RefusedError as error:
-            refused.append(f"{file.parent.name}/{file.name}")
-            context.log.warning(str(error))
-    context.add_output_metadata({"files": len(lines), "lines": lines, "refused": refused})
+            refused.append(name)
+            context.log.warning(f"{name} was put aside: {error!s:.500}")
+        # One that fails does not keep those behind it, which may be others', from being taken.
+        except Exception as error:
+            left.append(name)
+            context.log.error(f"{name} waits for the next run: {type(error).__name__}: {error!s:.500}")
+    context.add_output_metadata({"files": len(lines), "lines": lines, "refused": refused, "left": left})
+    if left:
+        raise dg.Failure(
+            f"{len(left)} files could not be taken, {left[0]} the first: see the log of the run. They stay in the inbox"
+        )
 
 
 @dg.op(description="Publishes what could not be published when it was captured, then hands on what waits.")

@@ -19,6 +19,9 @@ class InvalidPayloadError(RefusedError):
         super().__init__(sentence)
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, str(self))
+
 
 class Event(NamedTuple):
     """The fields of a payload that keys are made of. Texts may hold halves of characters."""

@@ -61,6 +61,23 @@ def test_an_archived_month_has_left_the_ledger_and_gives_the_invoiced_root(close
     assert closed.pinned("select count(*) from usage.usage_outbox")[0][0] == 1, "not handed on yet"
 
 
+def test_rows_are_deleted_some_at_a_time_and_the_month_is_read_once(
+    closer: Closer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    closer.capture(*(f"k{n}" for n in range(7)), "a\\b", '"c"', at=OLD)
+    closer.capture("later", at=CLOSE_AT)
+    closer.recount(at=CLOSE_AT)
+    closer.close_month("2025-01", at=CLOSE_AT)
+    monkeypatch.setattr(archive, "_AT_ONCE", 2)
+    asked = []
+    (month,) = due(closer)
+    sa.event.listen(closer.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    archive.archive(closer.engine, month, tmp_path, at=EXPIRED, actor="operator")
+    assert sum("select idempotency_key from usage.ingest_idempotency" in each for each in asked) == 1
+    assert sum("delete from usage.ingest_idempotency" in each for each in asked) == 5
+    assert list(closer.ledger()) == ["later"]
+
+
 def test_a_file_that_is_not_what_was_invoiced_deletes_nothing(closed: Closer, tmp_path: Path, monkeypatch):
     (month,) = due(closed)
     written = archive._write
@@ -138,6 +155,28 @@ def test_an_archived_month_is_not_exported_without_its_archive(closed: Closer, t
     archived(closed, tmp_path)
     with pytest.raises(RefusedError, match="left the ledger"):
         exported(closed, tmp_path / "pack", None)
+
+
+@pytest.mark.parametrize("spoiled", ["sha256", "row_count", "merkle_root", "nothing"])
+def test_the_database_deletes_no_row_for_an_archive_that_its_snapshot_does_not_prove(
+    closed: Closer, spoiled: str
+):
+    (frozen,) = closed.snapshots()
+    said = {"sha256": "0" * 64, "row_count": frozen.row_count, "merkle_root": frozen.merkle_root}
+    if spoiled != "nothing":
+        said[spoiled] = {"sha256": "x", "row_count": 1, "merkle_root": "0" * 64}[spoiled]
+    closed.pinned(
+        "insert into usage.usage_archives (tenant_id, site_id, year_month, place, sha256, row_count, merkle_root)"
+        " values (:t, :s, '2025-01', 'nowhere', :sha256, :row_count, :merkle_root)",
+        t=closed.tenant_id, s=closed.site.id, **said,
+    )  # fmt: skip
+    if spoiled == "nothing":
+        closed.pinned("delete from usage.ingest_idempotency")
+        assert closed.ledger() == {}
+    else:
+        with pytest.raises(sa.exc.IntegrityError, match="the rows and the root of the snapshot"):
+            closed.pinned("delete from usage.ingest_idempotency")
+        assert len(closed.ledger()) == 3
 
 
 def test_the_database_deletes_no_row_whose_month_is_not_archived(closed: Closer):

@@ -134,6 +134,22 @@ def test_what_comes_of_a_month_that_was_archived_is_refused(closer: Closer, tmp_
     assert closer.pinned("select from usage.usage_adjustments") == []
 
 
+def test_an_event_that_was_archived_is_the_same_event_whenever_it_comes(
+    closer: Closer, tmp_path: Path
+) -> None:
+    long_ago, later = datetime(2025, 1, 15, 10, tzinfo=UTC), datetime(2025, 5, 2, tzinfo=UTC)
+    closer.capture(_event(closer, "one", long_ago), at=long_ago)
+    closed_at = datetime(2025, 2, 1, 6, tzinfo=UTC)
+    closer.recount(at=closed_at)
+    closer.close_month("2025-01", at=closed_at)
+    with closer.engine.begin() as connection:
+        (month,) = archive.due(connection, at=later, tenant_id=closer.tenant_id)
+    archive.archive(closer.engine, month, tmp_path / "archives", at=later, actor="operator")
+    assert closer.ledger() == {}
+    (outcome,) = closer.capture(_event(closer, "one", later), at=later)
+    assert outcome.status == "duplicate"
+
+
 def test_a_file_keeps_the_keys_that_were_made_of_it_first(closer: Closer, tmp_path: Path) -> None:
     path = _file(tmp_path, {"event_id": "one", "sid": "v"})
     assert [each.status for each in _taken(closer, path, FEBRUARY, "1")] == ["queued"]

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.errors import RefusedError
-from kernel.usage import audit, dispute, evidence, verify
+from kernel.usage import audit, close, dispute, evidence, verify
 from tests.integration.usage import closing
 from tests.integration.usage.capturing import event
 from tests.integration.usage.closing import CLOSE_AT, FEBRUARY, JANUARY, MARCH, Closer
@@ -64,10 +64,7 @@ def test_the_same_pack_is_the_same_bytes(billed: Closer, tmp_path: Path) -> None
 
 
 def test_the_invoice_of_the_pack_is_the_one_that_was_drafted(billed: Closer, tmp_path: Path) -> None:
-    billed.closed()
-    billed.approve(billed.ask(2))
-    billed.recount(MARCH)
-    billed.close_month("2026-02", at=MARCH)
+    _pays(billed)
     for month in ("2026-01", "2026-02"):
         pack = _export(billed, tmp_path, month)
         told = json.loads(pack.manifest.read_bytes())["invoice"]["lines"]
@@ -76,6 +73,53 @@ def test_the_invoice_of_the_pack_is_the_one_that_was_drafted(billed: Closer, tmp
             (each["kind"], each["of_year_month"], each["quantity"], each["amount"]) for each in told
         ] == stored
         assert verify.verify(pack.file).findings == ()
+
+
+def _pays(billed: Closer) -> None:
+    """Closes January, and a February that pays for a correction of it."""
+    billed.closed()
+    billed.approve(billed.ask(2))
+    billed.recount(MARCH)
+    billed.close_month("2026-02", at=MARCH)
+
+
+def test_an_invented_adjustment_is_not_what_was_invoiced(billed: Closer, tmp_path: Path) -> None:
+    _pays(billed)
+    pack = _export(billed, tmp_path, "2026-02")
+    assert verify.verify(pack.file, snapshot=pack.snapshot_hash).findings == ()
+    fields = json.loads(pack.manifest.read_bytes())
+    (paid,) = fields["adjustments"]
+    fields["adjustments"] = [paid, paid | {"quantity": 7, "told": "late: came when its month was closed"}]
+    fields["invoice"] = verify.invoice_of(
+        fields["plan"], fields["event_count"], "2026-02", fields["adjustments"]
+    )
+    fields["digest"] = verify.digest(fields, without="digest")
+    pack.manifest.write_bytes(verify.canonical(fields))
+    (told,) = verify.verify(pack.file, snapshot=pack.snapshot_hash).findings
+    assert told.startswith("the adjustments are not those of the snapshot")
+
+
+def test_a_snapshot_that_is_older_than_the_hash_of_adjustments_is_what_its_hash_says(
+    billed: Closer, tmp_path: Path
+) -> None:
+    billed.closed()
+    given = {"tenant_id": billed.tenant_id}
+    with billed.engine.begin() as connection:
+        (frozen,) = evidence.snapshots(connection, billed.tenant_id)
+        del frozen["adjustments_hash"]
+        given["hash"] = verify.digest(frozen, without="hash")
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        connection.execute(
+            sa.text(
+                "update usage.invoice_snapshot set adjustments_hash = null, hash = :hash where tenant_id = :tenant_id"
+            ),
+            given,
+        )
+    with billed.engine.begin() as connection:
+        assert close.broken_chain(connection, billed.tenant_id) is None
+    pack = _export(billed, tmp_path)
+    report = verify.verify(pack.file, snapshot=given["hash"])
+    assert (report.findings, "not bound" in " ".join(report.facts)) == ((), True)
 
 
 def test_a_month_that_is_open_is_exported_as_it_stands(billed: Closer, tmp_path: Path) -> None:

@@ -76,6 +76,94 @@ def test_a_mark_of_another_server_is_not_believed(closer: Closer) -> None:
     assert _find(closer) == [(closer.site.id, MONTH)]
 
 
+RESTORED = 9_000_000_000  # a transaction of a server that had seen more of them
+
+
+@pytest.fixture
+def restored(closer: Closer) -> Closer:
+    """January with two events and everything that was said of it, as a dump brings it to a server that is new."""
+    closer.capture("a", "b")
+    closer.recount()
+    with closer.engine.begin() as connection:
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        for statement in (
+            "update usage.ingest_idempotency set txid = txid + :by where tenant_id = :tenant_id",
+            "update usage.usage_watermark set txid = txid + :by where tenant_id = :tenant_id",
+            "update usage.billing_reconciliation_jobs set changed_to = changed_to + :by, counted_to = counted_to + :by"
+            " where tenant_id = :tenant_id",
+        ):
+            connection.execute(sa.text(statement), {"by": RESTORED, "tenant_id": closer.tenant_id})
+    return closer
+
+
+def _waits(closer: Closer) -> bool:
+    """Whether a tenant has something to count; all others of the database are done."""
+    with closer.engine.begin() as connection:
+        before = recount.waiting(connection, CLOSE_AT)
+    _find(closer)
+    closer.recount()
+    with closer.engine.begin() as connection:
+        return recount.waiting(connection, CLOSE_AT) < before
+
+
+def test_a_month_that_was_restored_is_counted_once_and_can_be_closed(restored: Closer) -> None:
+    (counted,) = restored.recount()
+    assert (counted.status, counted.matrix.ledger["rows"]) == ("COMPLETED", 2)
+    assert restored.recount() == []
+    assert all(check.is_ok for check in restored.checks().values())
+    assert restored.close_month().rows == 2
+
+
+def test_what_is_captured_after_a_restore_is_found_and_what_was_restored_is_not_again(
+    restored: Closer,
+) -> None:
+    restored.recount()
+    restored.capture("c")
+    (counted,) = restored.recount()
+    assert (counted.status, counted.matrix.ledger["rows"]) == ("COMPLETED", 3)
+    assert restored.recount() == []
+
+
+def test_what_changes_while_a_restored_month_is_counted_is_counted_again(
+    restored: Closer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _find(restored)
+    job = _claim(restored, "w")
+    whole = recount.compare
+
+    def compare(*given):
+        found = whole(*given)
+        restored.capture("c")
+        _find(restored)
+        return found
+
+    monkeypatch.setattr(recount, "compare", compare)
+    assert recount.count(restored.engine, job, "w", lambda: CLOSE_AT).status == "QUEUED"
+
+
+def test_a_tenant_that_was_restored_waits_until_it_was_counted(restored: Closer) -> None:
+    assert _waits(restored)
+    assert not _waits(restored)
+
+
+def test_a_month_that_changes_without_end_is_counted_once_in_a_run(
+    closer: Closer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closer.capture("a")
+    _find(closer)
+    whole, keys = recount.compare, iter("bcdefgh")
+
+    def compare(*given):
+        found = whole(*given)
+        closer.capture(next(keys))
+        _find(closer)
+        return found
+
+    monkeypatch.setattr(recount, "compare", compare)
+    (counted,) = recount.work(closer.engine, "w", lambda: CLOSE_AT, tenant_id=closer.tenant_id)
+    assert counted.status == "QUEUED"
+
+
 def test_a_refusal_that_is_taken_back_is_found(closer: Closer) -> None:
     closer.plan(1)
     closer.capture("a", "b")
@@ -273,6 +361,29 @@ def test_marts_that_were_built_before_the_last_event_are_behind_and_not_off(mart
         RefusedError, match=r"was built before site .* last changed: run revenue-os usage marts"
     ):
         marts.close_month()
+
+
+def test_marts_that_were_restored_are_behind_until_they_are_built_here(marts: Closer) -> None:
+    with marts.engine.begin() as connection:
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        connection.execute(
+            sa.text("update usage.ingest_idempotency set txid = txid + :by where tenant_id = :tenant_id"),
+            {"by": RESTORED, "tenant_id": marts.tenant_id},
+        )
+    # No mark came along: it is the first look of this server too.
+    _counted_to(marts, str(RESTORED * 2))
+    (counted,) = marts.recount()
+    assert counted.matrix.behind == ("usage_ledger_daily", "site_usage_monthly")
+    _counted_to(marts, "pg_current_xact_id()::text::bigint")
+    with marts.engine.begin() as connection:
+        # Of a day that left the ledger: it is never built here.
+        connection.exec_driver_sql(
+            "insert into analytics.usage_ledger_daily (tenant_id, year_month, counted_to)"
+            f" values ('{marts.tenant_id}', '2025-01', {RESTORED * 2})"
+        )
+        recount.queue(connection, marts.tenant_id, MONTH, at=CLOSE_AT)
+    (counted,) = marts.recount()
+    assert counted.matrix.behind == ()
 
 
 def test_a_closed_month_is_compared_and_never_touched(closer: Closer) -> None:

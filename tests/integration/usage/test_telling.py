@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from kernel.http import NoAnswer
 from kernel.usage import telling
+from kernel.usage.tellers import NotToldError
 from tests.integration.usage.closing import JANUARY, Closer, closer
 from tests.integration.usage.test_recovery import degraded
 
@@ -23,11 +26,16 @@ class Listener:
     """Somebody who is told; away, nothing reaches them."""
 
     is_away: bool = False
+    refuses: str = "nothing"  # of a subject
+    tried: int = 0
     heard: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
 
     def tell(self, subject: str, body: str, fields: Mapping[str, Any]) -> None:
+        self.tried += 1
         if self.is_away:
             raise ConnectionError("the hook is away")
+        if self.refuses in subject:
+            raise ValueError("the hook answered 413")
         self.heard.append((subject, body, fields))
 
     def states(self) -> list[tuple[str, str]]:
@@ -110,6 +118,66 @@ def test_what_nobody_took_stays_and_is_told_the_next_time(shop: Closer, people: 
     people.is_away = False
     done = told(shop, people)
     assert (done.alarms, done.notices, done.failures) == (1, 4, [])
+
+
+def test_an_alarm_that_is_refused_keeps_nothing_else_from_being_told(shop: Closer, people: Listener) -> None:
+    shop.plan(1)
+    degraded(shop, "a")
+    shop.pinned("update usage.ingest_fallback_buffer set status = 'QUARANTINE'")
+    people.refuses = "ingestPublishFailuresLast15m"
+    done = told(shop, people)
+    assert (done.alarms, done.notices, done.failures) == (1, 4, ["the hook answered 413"])
+    assert people.states() == [("began", "alarm")]
+    people.refuses = "nothing"
+    assert told(shop, people).alarms == 1
+
+
+def test_a_threshold_that_is_refused_keeps_no_other_from_being_told(shop: Closer, people: Listener) -> None:
+    shop.plan(1)
+    shop.capture("a", at=JANUARY)
+    people.refuses = " 80 %"
+    done = told(shop, people)
+    assert (done.notices, done.failures) == (3, ["the hook answered 413"])
+    assert [fields["threshold"] for _, _, fields in people.heard] == [50, 95, 100]
+    people.refuses = "nothing"
+    assert told(shop, people).notices == 1
+
+
+def test_a_way_that_is_away_is_not_tried_for_everything(shop: Closer) -> None:
+    for number in range(5):
+        shop.plan(number + 1, at=JANUARY + timedelta(seconds=number))
+        shop.capture(f"key {number}", at=JANUARY + timedelta(seconds=number))
+    away, other = Listener(is_away=True), Listener()
+    assert told(shop, away, other).notices == other.tried > 3
+    assert away.tried == 2
+
+
+def test_a_way_that_gave_no_answer_is_away_whatever_it_raises(shop: Closer) -> None:
+    class Hook(Listener):
+        def tell(self, *message: Any) -> None:
+            self.tried += 1
+            try:
+                raise NoAnswer("the deadline passed")
+            except NoAnswer:
+                raise NotToldError("the webhook did not answer") from None
+
+    shop.plan(1)
+    shop.capture("a", at=JANUARY)
+    hook = Hook()
+    assert told(shop, hook).failures == ["the webhook did not answer"]
+    assert hook.tried == 2
+
+
+def test_an_alarm_of_many_tenants_names_a_hundred_and_says_how_many_there_are() -> None:
+    rows = [
+        SimpleNamespace(
+            tenant=f"t{n}", status="alarm", told="x", told_status=None, began_at=JANUARY, ended_at=None
+        )
+        for n in range(250)
+    ]
+    subject, _, fields = telling._alarm("quarantine", rows)
+    assert subject.endswith("t19 and 230 more")
+    assert (len(fields["tenants"]), fields["count"]) == (100, 250)
 
 
 def test_an_alarm_that_was_over_before_anybody_took_it_is_told_all_the_same(

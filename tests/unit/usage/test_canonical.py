@@ -137,6 +137,24 @@ def test_every_escaped_letter_is_the_same_on_both_sides(ledger: sa.Connection):
     assert copied(ledger, rows) == [canonical.line(each) for each in rows]
 
 
+def _most_rows(plan: dict[str, Any]) -> int:
+    """That any step of a plan gave, in all its turns."""
+    own = plan["Actual Rows"] * plan["Actual Loops"]
+    return max([own, *(_most_rows(each) for each in plan.get("Plans", []))])
+
+
+def test_a_text_is_written_anew_in_steps_for_each_letter_there_is_and_not_for_each_time_it_occurs(
+    ledger: sa.Connection,
+):
+    rows = [row(1, event_label="\x7f\x85\\\u2028" * 5000)]
+    assert copied(ledger, rows) == [canonical.line(rows[0])]
+    select = canonical.copy_lines(TENANT, SITE, MONTH)[len("copy (") :].rpartition(") to")[0]
+    raw = ledger.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    ((explained,),) = raw.execute(f"explain (analyze, format json) {select}").fetchall()
+    assert 1 <= _most_rows(explained[0]["Plan"]) < 30
+
+
 def test_rows_come_in_the_order_of_their_keys_as_bytes(ledger: sa.Connection):
     keys = [
         "Z",

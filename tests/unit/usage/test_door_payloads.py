@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import pickle
+import weakref
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -144,3 +147,39 @@ def test_a_payload_of_too_many_levels_is_refused() -> None:
 def test_milliseconds_are_cut_before_1970_too() -> None:
     assert milliseconds(datetime(1969, 12, 31, 23, 59, 59, 999_500, tzinfo=UTC)) == -1
     assert milliseconds(AT + timedelta(microseconds=1_999)) == 1768471200001
+
+
+class _Watched(list[Any]):
+    """A list of which it can be known that it is gone."""
+
+
+@pytest.mark.parametrize(
+    "bad", [{}, VISIT | {"url": {"a": [{}]}, "s": 7}, VISIT | {"a": {"x": "\ud800" * 3}, "s": "else"}]
+)
+def test_what_is_no_event_does_not_keep_those_beside_it(bad: Any) -> None:
+    clock = _Watched([AT, AT])
+    gone, was_on = weakref.ref(clock), gc.isenabled()
+    gc.disable()
+    try:
+        found = events(SITE, [bad, VISIT], setting="1", clock=clock)
+        assert isinstance(found[0], InvalidPayloadError)
+        del clock
+        assert gone() is None
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def test_a_payload_of_too_many_levels_does_not_keep_those_beside_it() -> None:
+    deep: Any = []
+    for _ in range(300):
+        deep = [deep]
+    (found,) = events(SITE, [VISIT | {"a": deep}], setting="1", clock=[AT])
+    assert isinstance(found, InvalidPayloadError)
+    assert (found.__traceback__, found.__context__) == (None, None)
+
+
+def test_why_a_payload_is_none_can_be_sent_to_another_process() -> None:
+    error = InvalidPayloadError("missing_site_or_url", "The payload has no site.")
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), sent.code, str(sent)) == (InvalidPayloadError, error.code, str(error))

@@ -82,6 +82,7 @@ def test_a_month_without_usage_has_a_pack_too():
         ("generated_by", "someone"),
         ("plan", {**PLAN, "base_price": "48.00"}),
         ("tenant_id", SITE),
+        ("adjustments", [{"quantity": 1}]),
     ],
 )
 def test_the_hash_of_a_snapshot_covers_each_of_its_fields(name: str, other: Any):

@@ -54,8 +54,12 @@ def test_an_intact_pack_passes_and_says_what_it_shows(pack: packs.Pack):
         report.facts[0]
         == "40 rows of 2026-01, 32 billable, 8 of them beyond the limit: what the manifest says."
     )
-    assert report.facts[1] == "Rows and plan come to 116.50 EUR in 4 lines."
+    assert report.facts[1] == "Rows, plan and adjustments come to 116.50 EUR in 4 lines."
     assert report.facts[2].startswith("Snapshot ")
+    assert report.facts[2].endswith("Nothing here is proved before you compare them.")
+    invoiced = json.loads(pack.manifest.read_bytes())["snapshot"]["hash"]
+    facts = verify.verify(pack.file, snapshot=invoiced).facts
+    assert facts[2:] == (f"Snapshot {invoiced}: the one that was invoiced.",)
 
 
 def test_a_pack_without_rows_passes(tmp_path: Path):
@@ -65,7 +69,7 @@ def test_a_pack_without_rows_passes(tmp_path: Path):
 def test_a_pack_of_an_open_month_passes_and_says_so(tmp_path: Path):
     report = verify.verify(packs.write(tmp_path, packs.lines(4), snapshot=None).file)
     assert report.findings == ()
-    assert report.facts[2] == "The month was not closed: its counts can still change."
+    assert report.facts[2] == "The month was not closed: its counts and adjustments can still change."
 
 
 # What was done to the file of rows.
@@ -249,6 +253,9 @@ RESEALED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "range lines": (lambda m: m.update(range_lines=2), "range_lines of the manifest is not that of the file: 2 there, 1 here"),
     "limit": (lambda m: m["plan"].update(monthly_limit=2), "plan of the snapshot is not that of the manifest"),
     "price": (lambda m: m["plan"].update(base_price="1"), "invoice line 1: amount is 49.00, rows and plan come to 1.00"),
+    "text": (lambda m: m["invoice"]["lines"][0].update(told="anything"), "invoice line 1: told is anything, rows and plan come to base price"),
+    "version": (lambda m: m.update(code_version="9"), "code_version of the snapshot is not that of the manifest"),
+    "made at": (lambda m: m.update(generated_at="2026-02-01T06:00:00.000001Z"), "generated_at of the snapshot is not that"),
     "amount": (lambda m: m["invoice"]["lines"][2].update(amount="72.51"), "invoice line 3: amount is 72.51, rows and plan come to 72.50"),
     "line more": (lambda m: m["invoice"]["lines"].append(m["invoice"]["lines"][0]), "invoice line 5 is one too many"),
     "line less": (lambda m: m["invoice"]["lines"].pop(), "invoice line 4 is missing"),
@@ -277,6 +284,59 @@ def test_a_pack_that_was_made_anew_whole_is_not_the_one_on_the_invoice(tmp_path:
     (told,) = findings(forged, snapshot=invoiced)
     assert told.endswith("not the one that was invoiced")
     assert findings(packs.write(tmp_path, packs.lines(40)), snapshot=invoiced) == ()
+
+
+def forged(pack: packs.Pack, *, told: str | None = None, adjustments: list[Any]) -> None:
+    """Other adjustments, and an invoice that follows from them."""
+
+    def change(fields: dict[str, Any]) -> None:
+        fields["adjustments"] = adjustments
+        fields["invoice"] = verify.invoice_of(
+            fields["plan"], fields["event_count"], fields["year_month"], adjustments
+        )
+        if told is not None:
+            fields["invoice"]["lines"][0]["told"] = told
+
+    reseal(pack, change)
+
+
+@pytest.mark.parametrize(
+    "adjustments",
+    [[], [ADJUSTMENT, {**ADJUSTMENT, "quantity": 7}], [{**ADJUSTMENT, "told": "something else"}],
+     [{**ADJUSTMENT, "units_before": 11}]],
+)  # fmt: skip
+def test_adjustments_that_the_closed_month_does_not_pay_for_are_found(
+    pack: packs.Pack, adjustments: list[Any]
+):
+    invoiced = json.loads(pack.manifest.read_bytes())["snapshot"]["hash"]
+    forged(pack, adjustments=adjustments)
+    for snapshot in (invoiced, None):
+        (told,) = findings(pack, snapshot=snapshot)
+        assert told.startswith("the adjustments are not those of the snapshot")
+
+
+def test_adjustments_bound_by_a_snapshot_made_anew_are_not_those_that_were_invoiced(pack: packs.Pack):
+    invoiced = json.loads(pack.manifest.read_bytes())["snapshot"]["hash"]
+    forged(pack, adjustments=[])
+
+    def rebound(fields: dict[str, Any]) -> None:
+        fields["snapshot"]["adjustments_hash"] = verify.adjustments_hash([])
+        fields["snapshot"]["hash"] = verify.digest(fields["snapshot"], without="hash")
+
+    reseal(pack, rebound)
+    assert findings(pack) == ()
+    assert findings(pack, snapshot=invoiced)[0].endswith("not the one that was invoiced")
+
+
+def test_a_pack_whose_snapshot_binds_no_adjustments_passes_and_says_so(tmp_path: Path):
+    lines = packs.lines(40)
+    first = packs.frozen(packs.rows_of(lines))
+    del first["adjustments_hash"]
+    first["hash"] = verify.digest(first, without="hash")
+    pack = packs.write(tmp_path, lines, snapshot=first, adjustments=[ADJUSTMENT])
+    report = verify.verify(pack.file, snapshot=first["hash"])
+    assert report.findings == ()
+    assert "are not bound by this snapshot" in report.facts[2]
 
 
 def test_a_pack_of_an_open_month_is_not_what_was_invoiced(tmp_path: Path):
