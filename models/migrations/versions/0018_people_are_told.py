@@ -76,14 +76,18 @@ end $$
 # tenant hides what another one has.
 _GUARD_TENANT = """
 create function usage.guard_tenant() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp set app.tenant_id = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    pinned constant text := coalesce(current_setting('app.tenant_id', true), '');
 begin
+    perform set_config('app.tenant_id', old.id::text, true);
     if exists (select from usage.ingest_idempotency where tenant_id = old.id)
         or exists (select from usage.invoice_snapshot where tenant_id = old.id)
     then
         raise exception 'tenant % has usage that was metered or invoiced, which is kept as evidence:'
             ' disable it and close its sites instead', old.slug using errcode = 'restrict_violation';
     end if;
+    perform set_config('app.tenant_id', pinned, true);
     return old;
 end $$
 """

@@ -134,15 +134,19 @@ begin
 end $$
 """
 
-# The row of a tenant would take its books along.
+# The row of a tenant would take its books along. Whichever tenant is pinned, its own are looked at.
 _GUARD_TENANT = """
 create function books.guard_tenant() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp set app.tenant_id = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    pinned constant text := coalesce(current_setting('app.tenant_id', true), '');
 begin
+    perform set_config('app.tenant_id', old.id::text, true);
     if exists (select from books.journal_entries where tenant_id = old.id and status = 'posted') then
         raise exception 'tenant % has entries that were posted, which the law keeps: disable it instead', old.slug
             using errcode = 'restrict_violation';
     end if;
+    perform set_config('app.tenant_id', pinned, true);
     return old;
 end $$
 """
