@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -69,25 +70,31 @@ def _read_ahead(*given: Any) -> Iterator[Made]:
     )
     reader.start()
     theirs.close()
-    try:
-        yield from islice(_made(*given), _MEANWHILE)
-        while (message := _received(ours)) is not None:
-            if isinstance(message, Exception):
-                raise message
-            yield _unpacked(message)
-    finally:
-        ours.close()
-        reader.kill()
-        reader.join()
+    # What comes is unpacked while the database works.
+    with ThreadPoolExecutor(1, "receiver of events") as receiver:
+        try:
+            coming = receiver.submit(_received, ours)
+            yield from islice(_made(*given), _MEANWHILE)
+            while (part := coming.result()) is not None:
+                coming = receiver.submit(_received, ours)
+                yield part
+        finally:
+            reader.kill()
+            reader.join()
+    ours.close()
 
 
-def _received(ours: Connection) -> Any:
+def _received(ours: Connection) -> Made | None:
+    """The next part; None when there is none. Raises what the reader met."""
     try:
-        return ours.recv()
-    except EOFError:
+        message = ours.recv()
+    except (EOFError, OSError):
         raise ReaderEndedError(
             "the process that read the file was ended: hand the file over again, what was metered is not metered twice"
         ) from None
+    if isinstance(message, Exception):
+        raise message
+    return None if message is None else _unpacked(message)
 
 
 def _read(theirs: Connection, first: int, *given: Any) -> None:

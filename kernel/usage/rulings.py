@@ -44,6 +44,11 @@ class Slot:
         """As an array has it."""
         return str(self.plan.id or "NULL")
 
+    def forget(self) -> None:
+        """As if nothing had been ruled."""
+        self.fresh, self.has_room = [], False
+        self.added = self.overage = self.rejected = 0
+
     def used_before(self, place: int) -> int:
         """What was used when the event of this place came."""
         return self.accepted + bisect_left(self.fresh, place) if self.has_room else self.used

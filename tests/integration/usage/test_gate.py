@@ -16,6 +16,8 @@ from kernel.usage.outbox import Message
 from tests.integration.usage.capturing import AT, Shop, event, statuses
 from tests.integration.usage.capturing import shop as another_shop
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 FEBRUARY = datetime(2026, 2, 3, tzinfo=UTC)
 
 

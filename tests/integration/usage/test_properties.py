@@ -25,6 +25,8 @@ from tests.integration.usage.capturing import AT, event
 from tests.integration.usage.closing import CLOSE_AT, FEBRUARY, JANUARY, Closer
 from tests.integration.usage.doors import opened
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 few = settings(
     max_examples=12,
     deadline=None,

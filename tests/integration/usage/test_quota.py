@@ -14,6 +14,8 @@ from kernel.usage.plans import Terms
 from tests.integration.usage import capturing
 from tests.integration.usage.capturing import AT, Shop, event, statuses
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 LATER = AT + timedelta(hours=1)
 
 
