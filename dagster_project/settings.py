@@ -75,6 +75,22 @@ class Settings(BaseSettings):
         default_factory=lambda given: given["home"] / "usage" / "archive",
         validation_alias="REVENUE_OS_USAGE_ARCHIVE",
     )
+    books_inbox: Place = Field(
+        default_factory=lambda given: given["home"] / "books" / "inbox",
+        validation_alias="REVENUE_OS_BOOKS_INBOX",
+    )
+    books_models: Place = Field(
+        default_factory=lambda given: given["home"] / "books" / "models",
+        validation_alias="REVENUE_OS_BOOKS_MODELS",
+    )
+    books_exports: Place = Field(
+        default_factory=lambda given: given["home"] / "books" / "exports",
+        validation_alias="REVENUE_OS_BOOKS_EXPORTS",
+    )
+    books_reports: Place = Field(
+        default_factory=lambda given: given["home"] / "books" / "reports",
+        validation_alias="REVENUE_OS_BOOKS_REPORTS",
+    )
     env: Literal["local", "test", "production"] = Field("local", validation_alias="REVENUE_OS_ENV")
     app_executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", validation_alias="APP_EXECUTOR"

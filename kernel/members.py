@@ -15,6 +15,8 @@ from models.actions import user_tenants
 from models.vocabulary import TENANT_ROLES
 
 APPROVERS = ("approver", "owner")
+# Who runs the platform belongs to no tenant, and must be able to stop one.
+OPERATOR = "operator"
 _MEMBERS = sa.select(user_tenants.c.user_id, user_tenants.c.name, user_tenants.c.role)
 
 

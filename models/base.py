@@ -34,6 +34,22 @@ def table(schema: str, name: str, *items: sa.SchemaItem | list[sa.SchemaItem]) -
     return sa.Table(name, metadata, *flat, schema=schema)
 
 
+def audit(schema: str) -> sa.Table:
+    """What was done in a system, by whom and when: rows of a tenant in order, each bound to the one before it."""
+    return table(
+        schema,
+        f"{schema}_audit",
+        tenant_id(),
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("at", Timestamp, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("event", sa.Text, nullable=False),
+        sa.Column("detail", Json, nullable=False),
+        sa.Column("previous_hash", sa.Text, nullable=False),
+        sa.Column("hash", sa.Text, nullable=False),
+    )
+
+
 def tenant_id() -> sa.Column[Any]:
     """The column that stands first in every primary key and foreign key."""
     return sa.Column(

@@ -15,6 +15,7 @@ from models.base import (
     Json,
     Timestamp,
     Uuid,
+    audit,
     check,
     created_at,
     currency,
@@ -216,6 +217,7 @@ usage_decisions = table(
     sa.Column("actor", sa.Text, nullable=False),
     created_at(),
     sa.Index("usage_decisions_key_idx", "site_id", "idempotency_key", "tenant_id"),
+    sa.Index("usage_decisions_created_idx", "created_at", postgresql_using="brin"),
 )
 
 # The same key with another payload: what came is kept, what was metered stands.
@@ -357,14 +359,22 @@ usage_adjustments = table(
     sa.Column("asked_by", sa.Text, nullable=False),
     sa.Column("approved_by", sa.Text),
     sa.Column("approved_at", Timestamp),
+    sa.Column("refused_by", sa.Text),
+    sa.Column("refused_at", Timestamp),
+    sa.Column("refused_why", sa.Text),
     created_at(),
     check(f"of_year_month ~ {MONTH}", "of_year_month"),
     check("quantity <> 0", "quantity"),
     check("char_length(btrim(reason)) >= 10", "reason"),
     check("approved_by is null or approved_by <> asked_by", "approved_by"),
+    check(
+        "num_nonnulls(refused_by, refused_at, refused_why) in (0, 3) and (refused_at is null or approved_at is null)",
+        "refused",
+    ),
+    # What was refused may be asked for anew.
     sa.Index(
         "usage_adjustments_once_key", "site_id", "idempotency_key", "kind", "tenant_id",
-        unique=True, postgresql_where=sa.text("idempotency_key is not null"),
+        unique=True, postgresql_where=sa.text("idempotency_key is not null and refused_at is null"),
     ),
 )  # fmt: skip
 
@@ -515,18 +525,7 @@ usage_meter_values = table(
 )
 
 # Who looked, exported, closed, corrected: in order, each row bound to the one before it.
-usage_audit = table(
-    "usage",
-    "usage_audit",
-    tenant_id(),
-    sa.Column("number", sa.BigInteger, primary_key=True),
-    sa.Column("at", Timestamp, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("detail", Json, nullable=False),
-    sa.Column("previous_hash", sa.Text, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False),
-)
+usage_audit = audit("usage")
 
 # The guards of these two ask for the site and the month instead of a reference a row.
 for _guarded in (ingest_idempotency, usage_meter_values):

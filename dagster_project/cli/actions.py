@@ -13,9 +13,10 @@ from uuid import UUID
 import typer
 
 from dagster_project.cli import action_views as views
+from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
 from dagster_project.cli.action_views import SHORTEST
-from kernel.text import UNSEEN, is_worded
+from kernel.text import UNSEEN
 
 app = typer.Typer(help="Actions and tickets: list, show, answer, carry out, take back.", no_args_is_help=True)
 _SHOWN = 100
@@ -23,19 +24,8 @@ _SHOWN = 100
 _HASH_DIGITS = 16
 
 
-def _worded(why: str) -> str:
-    if not is_worded(why) or UNSEEN.search(why.replace("\n", " ")):
-        ui.fail(f"the reason {why!r} cannot be read: write it in plain text")
-    return why
-
-
 Id = Annotated[str, typer.Argument(help=f"Id, or its beginning of at least {SHORTEST} characters.")]
-Tenant = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id.")]
 OneOrAll = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")]
-As = Annotated[
-    str, typer.Option("--as", help="Who speaks: name or id of a user of the tenant; else REVENUE_OS_USER.")
-]
-Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.", callback=_worded)]
 
 
 @app.command("list")
@@ -86,7 +76,7 @@ def tickets(
 
 
 @app.command()
-def show(action: Id, tenant: Tenant, as_json: ui.Json = False) -> None:
+def show(action: Id, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """An action in words: what, why, the gates then and now, what it scored, and what has happened to it."""
     from kernel import tenancy
     from models.statements import statements
@@ -134,7 +124,7 @@ def show(action: Id, tenant: Tenant, as_json: ui.Json = False) -> None:
 @app.command()
 def approve(
     action: Id,
-    tenant: Tenant,
+    tenant: asked.Tenant,
     payload_hash: Annotated[
         str, typer.Option("--hash", help=f"Of what was shown, or its first {_HASH_DIGITS} digits.")
     ],
@@ -142,7 +132,7 @@ def approve(
         list[str] | None,
         typer.Option(help="A gate that closed since it was proposed, as show tells; several times."),
     ] = None,
-    user: As = "",
+    user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
     """Agree to exactly what was shown under the hash, and under the gates of now."""
@@ -195,7 +185,9 @@ def apply(as_json: ui.Json = False) -> None:
 
 
 @app.command()
-def reject(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json = False) -> None:
+def reject(
+    action: Id, tenant: asked.Tenant, why: asked.Why, user: asked.As = "", as_json: ui.Json = False
+) -> None:
     """Refuse it, with the reason."""
     from kernel.actions import acknowledge
 
@@ -208,11 +200,11 @@ def reject(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json
 @app.command()
 def snooze(
     action: Id,
-    tenant: Tenant,
+    tenant: asked.Tenant,
     hours: Annotated[
         float, typer.Option(help="For how long it leaves the list; it expires when it would have.")
     ],
-    user: As = "",
+    user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
     """Put it off."""
@@ -231,10 +223,10 @@ def snooze(
 @app.command()
 def edit(
     action: Id,
-    tenant: Tenant,
+    tenant: asked.Tenant,
     value: Annotated[str, typer.Option(help="The new value, as JSON; anything else is text.")],
-    why: Why,
-    user: As = "",
+    why: asked.Why,
+    user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
     """Propose another value; somebody else has to approve it."""
@@ -249,7 +241,9 @@ def edit(
 
 
 @app.command()
-def abort(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json = False) -> None:
+def abort(
+    action: Id, tenant: asked.Tenant, why: asked.Why, user: asked.As = "", as_json: ui.Json = False
+) -> None:
     """Stop it; what is applied already is taken back with the next run."""
     from kernel.actions import acknowledge
 
@@ -260,7 +254,9 @@ def abort(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json 
 
 
 @app.command()
-def revert(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json = False) -> None:
+def revert(
+    action: Id, tenant: asked.Tenant, why: asked.Why, user: asked.As = "", as_json: ui.Json = False
+) -> None:
     """Take an applied change back now."""
     from kernel.actions import abort as aborting
     from kernel.actions import acknowledge
@@ -273,7 +269,9 @@ def revert(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json
 
 
 @app.command()
-def settle(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json = False) -> None:
+def settle(
+    action: Id, tenant: asked.Tenant, why: asked.Why, user: asked.As = "", as_json: ui.Json = False
+) -> None:
     """Leave what failed verification as it is, and end it: unmeasured, its tickets done."""
     from kernel.actions import acknowledge
 
@@ -286,9 +284,11 @@ def settle(action: Id, tenant: Tenant, why: Why, user: As = "", as_json: ui.Json
 @app.command()
 def done(
     ticket: Annotated[str, typer.Argument(help=f"Id of the ticket, or its first {SHORTEST} characters.")],
-    tenant: Tenant,
-    why: Annotated[str, typer.Option("--why", help="What was done; it is kept for good.", callback=_worded)],
-    user: As = "",
+    tenant: asked.Tenant,
+    why: Annotated[
+        str, typer.Option("--why", help="What was done; it is kept for good.", callback=asked.worded)
+    ],
+    user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
     """Report a ticket as done; an action that was nothing else ends with it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -27,7 +27,8 @@ ANYBODY = ("owner", "approver", "member")
 HASH_DIGITS = 16  # to make another text of the same beginning takes 64 bits
 
 
-def _worded(why: str) -> str:
+def worded(why: str) -> str:
+    """A reason that people can read. Fails for another one."""
     if not is_worded(why) or UNSEEN.search(why.replace("\n", " ")):
         ui.fail(f"the reason {why!r} cannot be read: write it in plain text")
     return why
@@ -43,7 +44,7 @@ Step = Annotated[int | None, typer.Option(help="Of a sequence of messages; the l
 As = Annotated[
     str, typer.Option("--as", help="Who speaks: name or id of a user of the tenant; else REVENUE_OS_USER.")
 ]
-Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.", callback=_worded)]
+Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.", callback=worded)]
 
 
 @contextmanager
@@ -126,6 +127,22 @@ def instant(text: str, time_zone: str) -> datetime:
     if there.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None) != found:
         ui.fail(f"{text} does not exist in {time_zone}: clocks are put forward then, name another time")
     return there
+
+
+def day(text: str) -> date:
+    """A day such as 2026-12-31."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        ui.fail(f"{text!r} is no day: write it as 2026-12-31")
+
+
+def uuid(text: str) -> UUID:
+    """A whole id."""
+    try:
+        return UUID(text)
+    except ValueError:
+        ui.fail(f"{text!r} is no id: give all of it, as --json shows it")
 
 
 def text_of(file: Path) -> str:

@@ -47,6 +47,29 @@ def create(
     ui.emit({"id": made, "slug": slug, "currency": currency, "time_zone": time_zone}, as_json)
 
 
+@app.command()
+def onboard(
+    name: Annotated[str, typer.Option("--tenant", "-t", help="The name of the company.")],
+    template: Annotated[
+        str, typer.Option(help="starter, pro or firm: chart of accounts and settings.")
+    ] = "starter",
+    key: Annotated[str, typer.Option(help="What you know it by, where two have one name.")] = "",
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    as_json: ui.Json = False,
+) -> None:
+    """A tenant whose books are ready: chart of accounts, bank accounts, an owner, and a token that is shown this once.
+
+    Asked again for the same name and key it is found, and nothing is changed. Nothing is ever posted by itself at first.
+    """
+    from kernel.books import onboard as books
+
+    with ui.connection() as connection:
+        made = books.onboard(
+            connection, template, name, external_key=key, at=datetime.now(UTC), currency=currency
+        )
+    ui.emit(made, as_json)
+
+
 @app.command("list")
 def list_tenants(as_json: ui.Json = False) -> None:
     """Every tenant, and whether it is switched on, asks the gates and carries out what it decides."""
@@ -127,7 +150,7 @@ def _warn_of_restatement(changed: set[str], slug: str) -> None:
 @app.command()
 def disable(tenant: Slug, who: Who, why: Why, as_json: ui.Json = False) -> None:
     """Emergency stop: nothing is decided or applied any more, what waits is aborted, an incident is recorded."""
-    from kernel import tenancy
+    from kernel import members, tenancy
     from kernel.actions import emergency
     from kernel.decisions import switches
 
@@ -144,7 +167,7 @@ def disable(tenant: Slug, who: Who, why: Why, as_json: ui.Json = False) -> None:
     ui.emit(told | {"can_be_reverted": len(left)}, as_json)
     if left:
         ui.emit([row | {"id": str(row["id"])[:8]} for row in left], as_json, title="Still in force")
-        person = "NAME" if who == switches.OPERATOR else who
+        person = "NAME" if who == members.OPERATOR else who
         command = ["revenue-os", "actions", "revert", str(left[0]["id"])[:8], "--tenant", found.slug]
         typer.echo(f"Take one back:  {shlex.join([*command, '--as', person, '--why', why])}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SHORT = 10  # characters: a date, a status, an amount below a hundred million
 _GAP = 2
+# An amount with its currency, an instant, a hash: of half of one nothing can be made, so no width takes any of it.
+_WHOLE = re.compile(r"-?[\d,]+(\.\d+)? [A-Z]{3}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*|[0-9a-f]{64}")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -168,6 +171,9 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
     kept = {name: width for name, width in widest.items() if width <= _SHORT}
     if sum(kept.values()) + _GAP * len(widest) + max(widest.values()) > console.width:
         kept = {}
+    kept |= {
+        name: widest[name] for name in rows[0] if any(_WHOLE.fullmatch(shown(row[name])) for row in rows)
+    }
     # No vertical lines: they cost the width that numbers need on a terminal of 80 columns.
     named = Text(printable(title), style="table.title") if title else None
     table = Table(
@@ -186,4 +192,5 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
         )
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row.values()))
-    console.print(table)
+    # What is still wider goes on in the next line of a terminal, and on in a pipe.
+    console.print(table, crop=False)

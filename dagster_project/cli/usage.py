@@ -16,6 +16,7 @@ import typer
 
 from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui, usage_care, usage_doors, usage_meters, usage_month
+from dagster_project.cli import usage_views as views
 
 if TYPE_CHECKING:
     from kernel.usage.plans import Plan, Tier
@@ -49,7 +50,6 @@ _As = Annotated[
         help="Who does it: name or id of an approver or owner, operator for the platform's; else REVENUE_OS_USER.",
     ),
 ]
-_UNLIMITED = "unlimited"
 _Price = Annotated[str | None, typer.Option(help="In units of the currency, such as 2.50.")]
 
 
@@ -89,6 +89,33 @@ def list_sites(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
             for site in sites.of(connection, found.id)
         ]  # fmt: skip
     ui.emit(rows, as_json, title=f"Sites of {found.name}")
+
+
+@site_app.command("change")
+def change_site(
+    site: _SiteArgument,
+    tenant: asked.Tenant,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="https://shop.example: browsers may send from it, and from no other. Several times."
+        ),
+    ] = None,
+    no_origin: Annotated[bool, typer.Option("--no-origin", help="Browsers may send from nowhere.")] = False,
+    user: _As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Replace the origins that browsers may send from; doors know it within seconds."""
+    from kernel.usage import sites
+
+    if bool(origin) == no_origin:
+        ui.fail("name every origin that browsers may send from with --origin, or none with --no-origin")
+    origins = [_origin(each) for each in origin or ()]
+    with asked.of(tenant) as (connection, found):
+        actor = usage_doors.actor(connection, found.id, user)
+        changed = sites.find(connection, found.id, site)
+        sites.change_origins(connection, changed, origins, actor=actor, at=asked.now())
+    ui.emit({"site": changed.public_id, "origins": origins}, as_json)
 
 
 @site_app.command("close")
@@ -170,7 +197,10 @@ def set_plan(
     minimum: _Price = None,
     currency: Annotated[str | None, typer.Option(help="ISO 4217 code; the tenant's when left out.")] = None,
     begins: Annotated[
-        str | None, typer.Option("--from", help="2026-12-01T00:00Z; from now on when left out.")
+        str | None,
+        typer.Option(
+            "--from", help="2026-12-01 or 2026-12-01T09:00, in UTC as months are; now when left out."
+        ),
     ] = None,
     user: _As = "",
     as_json: ui.Json = False,
@@ -193,26 +223,30 @@ def set_plan(
     with asked.of(tenant) as (connection, found):
         actor, now = usage_doors.actor(connection, found.id, user), asked.now()
         of = sites.find(connection, found.id, site)
-        valid_from = asked.instant(begins, found.time_zone) if begins else now
+        valid_from = asked.instant(begins, "UTC") if begins else now
         before = plans.plan_at(connection, found.id, of.id, valid_from)
         if before.id is None:
             changed = {"currency": found.default_currency} | changed
         terms = replace(before.terms, **changed)
-        plans.set_plan(connection, found.id, of.id, terms, valid_from=valid_from, actor=actor, at=now)
-    ui.emit(_told(plans.Plan(terms, None, valid_from)), as_json, title=f"Plan of {of.public_id}")
+        made = plans.set_plan(connection, found.id, of.id, terms, valid_from=valid_from, actor=actor, at=now)
+    _emit_plan(plans.Plan(terms, made, valid_from), of.public_id, as_json)
     begins_at, ends_at = periods.bounds(periods.month_of(valid_from))
     if before.id is not None and valid_from > begins_at:
         ui.step(
             "Rates",
             f"from {ends_at:%Y-%m} on: {begins_at:%Y-%m} is limited by it from then, and invoiced by the plan before",
         )
+    elif before.id is None:
+        ui.step("Rates", f"{begins_at:%Y-%m} already, all of it: the site had no plan then")
 
 
 @plan_app.command("show")
 def show_plan(
     site: _SiteArgument,
     tenant: asked.Tenant,
-    at: Annotated[str | None, typer.Option(help="As of this instant; now when left out.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="As of this instant, such as 2026-12-01, in UTC; now when left out.")
+    ] = None,
     as_json: ui.Json = False,
 ) -> None:
     """The plan that limits a site, and what it costs."""
@@ -220,9 +254,45 @@ def show_plan(
 
     with asked.of(tenant) as (connection, found):
         of = sites.find(connection, found.id, site)
-        when = asked.instant(at, found.time_zone) if at else asked.now()
+        when = asked.instant(at, "UTC") if at else asked.now()
         plan = plans.plan_at(connection, found.id, of.id, when)
-    ui.emit(_told(plan), as_json, title=f"Plan of {of.public_id}")
+    _emit_plan(plan, of.public_id, as_json)
+
+
+@plan_app.command("list")
+def list_plans(site: _SiteArgument, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """Every plan of a site, those that have not begun too, the newest first."""
+    from kernel.usage import plans, sites
+
+    with asked.of(tenant) as (connection, found):
+        of = sites.find(connection, found.id, site)
+        known = [_told(plan) for plan in plans.listed(connection, found.id, of.id)]
+    rows = [
+        {"id": str(told["id"])[: views.SHORTEST], "from": _minute(told["valid_from"]), "to": _minute(told["valid_to"]),
+         "plan": told["plan_tier"], "limit": told["monthly_limit"], "base price": views.row(told)["base_price"]}
+        for told in known
+    ]  # fmt: skip
+    ui.emit(known if as_json else rows, as_json, title=f"Plans of {of.public_id}, in UTC")
+
+
+@plan_app.command("drop")
+def drop_plan(
+    site: _SiteArgument,
+    plan: Annotated[str, typer.Argument(help="Its id as usage plan list shows it, or the beginning of it.")],
+    tenant: asked.Tenant,
+    user: _As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Take a plan away that has not begun; the one before it goes on."""
+    from kernel.usage import plans, sites
+
+    with asked.of(tenant) as (connection, found):
+        actor = usage_doors.actor(connection, found.id, user)
+        of = sites.find(connection, found.id, site)
+        known = [{"id": each.id} for each in plans.listed(connection, found.id, of.id)]
+        plan_id = views.id_of(plan, known, "plan")
+        plans.drop(connection, found.id, plan_id, actor=actor, at=asked.now())
+    ui.emit({"site": of.public_id, "id": plan_id, "status": "dropped"}, as_json)
 
 
 @app.command()
@@ -231,33 +301,40 @@ def used(
     month: Annotated[str | None, typer.Option(help="2026-12, in UTC; the present one when left out.")] = None,
     as_json: ui.Json = False,
 ) -> None:
-    """How much of a month each site has used, what is left, and the overage that its pace leads to."""
+    """How much of a month each site has used, what is left, and the overage and invoice that its pace leads to."""
     from kernel.usage import overview
 
     now = asked.now()
     asked_month = month or f"{now:%Y-%m}"
     with asked.of(tenant) as (connection, found):
         known = overview.month(connection, found.id, asked_month, now)
-    rows = [_without_limit(ui.plain(row), "limit", "remaining") for row in known]
+    rows = [views.without_limit(ui.plain(row), "limit", "remaining") for row in known]
+    rows = rows if as_json else [views.used(row) for row in rows]
     ui.emit(rows, as_json, title=f"{asked_month}, by counters at {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
 
 
+def _emit_plan(plan: Plan, site: str, as_json: bool) -> None:
+    told = _told(plan)
+    if not as_json:
+        prices = [f"{last}: {views.money(price, plan.terms.currency)}" for last, price in _prices(plan)]
+        told = views.row(told) | {"tiers": prices}
+    ui.emit(told, as_json, title=f"Plan of {site}")
+
+
+def _prices(plan: Plan) -> list[tuple[str, Decimal]]:
+    return [(f"{tier.up_to}" if tier.up_to is not None else "rest", tier.per_1k) for tier in plan.terms.tiers]
+
+
+def _minute(instant: datetime | None) -> str | None:
+    return instant and f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
 def _told(plan: Plan) -> dict[str, Any]:
-    tiers = [
-        f"{tier.up_to if tier.up_to is not None else 'rest'}:{tier.per_1k:f}" for tier in plan.terms.tiers
-    ]
+    tiers = [f"{last}:{price:f}" for last, price in _prices(plan)]
     since: datetime | None = plan.valid_from
-    told = asdict(plan.terms) | {"tiers": tiers, "valid_from": since, "valid_to": plan.valid_to}
-    return _without_limit(told, "monthly_limit")
-
-
-def _without_limit(told: dict[str, Any], limit: str, *more: str) -> dict[str, Any]:
-    """With the word in place of a number that stands for no limit, and of what is left of it."""
-    from kernel.usage.plans import UNLIMITED
-
-    if told[limit] != UNLIMITED:
-        return told
-    return told | dict.fromkeys((limit, *more), _UNLIMITED)
+    told = {"id": plan.id} | asdict(plan.terms)
+    told |= {"tiers": tiers, "valid_from": since, "valid_to": plan.valid_to}
+    return views.without_limit(told, "monthly_limit")
 
 
 def _limit(text: str | None) -> int | None:
@@ -265,10 +342,10 @@ def _limit(text: str | None) -> int | None:
 
     if text is None:
         return None
-    if text in (_UNLIMITED, "-1"):
+    if text in (views.UNLIMITED, "-1"):
         return UNLIMITED
     if not (text.isascii() and text.isdecimal() and len(text) < len(str(UNLIMITED))):
-        ui.fail(f"--limit {text!r} is no number of events: write one such as 1000, or {_UNLIMITED}")
+        ui.fail(f"--limit {text!r} is no number of events: write one such as 1000, or {views.UNLIMITED}")
     return int(text)
 
 

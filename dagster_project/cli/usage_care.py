@@ -94,7 +94,7 @@ def archive(
 ) -> None:
     """Move closed months whose keys have expired from the ledger into files that give the invoiced root."""
     from dagster_project.settings import settings
-    from kernel.decisions.switches import OPERATOR
+    from kernel.members import OPERATOR
     from kernel.usage import archive as archives
 
     engine = ui.connect()

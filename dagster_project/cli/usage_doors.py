@@ -34,7 +34,9 @@ def ingest(
     user: Annotated[str, typer.Option("--as", help="Who does it, as for usage site add.")] = "",
     as_json: ui.Json = False,
 ) -> None:  # fmt: skip
-    """Meter the events of files. The same file again changes nothing; bad lines are told and do not stop the rest."""
+    """Meter the events of files. The same file again changes nothing; bad lines are told and do not stop the rest: it
+    ends with 0 when what could be taken was taken, and with 1 when a file has no event at all or is refused.
+    """
     from dagster_project.settings import settings
     from kernel.usage import files as reading
     from kernel.usage import sites
@@ -53,7 +55,7 @@ def ingest(
             bad: list[Line] = []
 
             def told(lines: Sequence[Line], file: Path = file, bad: list[Line] = bad) -> None:
-                write((str(file), line.line, line.status, line.reason) for line in lines)
+                write((str(file), *line) for line in lines)
                 bad += [line for line in lines if line.status == "invalid"][: _SHOWN - len(bad)]
 
             intake = Intake(
@@ -62,12 +64,19 @@ def ingest(
             with ui.spinner(f"Reading {file}", silent=as_json):
                 impact = intake.foresee(file) if dry_run else intake.take(file)
             rows += _rows(file, impact)
+            if moved := impact.moved.total():
+                ui.step(
+                    "Moved",
+                    f"{moved:,} events came in months that were not metered: they belong to the month of {file}",
+                )
             for line in bad:
                 ui.step("Refused", f"{file}, line {line.line}: {line.reason}")
             if more := impact.statuses["invalid"] - len(bad):
                 ui.step("", f"and {more:,} further lines: --report FILE tells each")
             if impact.statuses.keys() == {"invalid"}:
                 unread.append(file)
+    if not as_json and all(row["came_in"] == row["month"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "came_in"} for row in rows]
     ui.emit(rows, as_json, title="Would become" if dry_run else "Became")
     if any(row["status"] == "adjusted" for row in rows):
         ui.step("Next", "what came for a closed month waits for approval by somebody else")
@@ -116,13 +125,24 @@ def _rows(file: Path, impact: Impact) -> list[dict[str, Any]]:
         ui.step(
             "Known", f"{file} came first at {impact.arrived_at:%Y-%m-%d %H:%M:%S} UTC and is taken as then"
         )
-    counted = [
-        {"file": file.name, "month": month, "status": status, "events": events}
-        for month, statuses in sorted(impact.months.items())
-        for status, events in sorted(statuses.items())
-    ]
+    counted = []
+    for month, statuses in sorted(impact.months.items()):
+        for status, events in sorted(statuses.items()):
+            came = {
+                each: moved
+                for (each, to, what), moved in impact.moved.items()
+                if (to, what) == (month, status)
+            }
+            came[month] = events - sum(came.values())
+            counted += [
+                {"file": file.name, "month": month, "came_in": each, "status": status, "events": count}
+                for each, count in sorted(came.items())
+                if count
+            ]
     if refused := impact.statuses["invalid"]:
-        counted.append({"file": file.name, "month": None, "status": "invalid", "events": refused})
+        counted.append(
+            {"file": file.name, "month": None, "came_in": None, "status": "invalid", "events": refused}
+        )
     return counted
 
 
@@ -131,13 +151,15 @@ def _reported(path: Path | None) -> Iterator[Callable[[Any], None]]:
     if path is None:
         yield lambda rows: None
         return
+    from kernel.usage.inbox import COLUMNS
+
     try:
         file = path.open("w", newline="", encoding="utf-8", errors="replace")
     except OSError as error:
         ui.fail(f"the report {path} cannot be written ({error.strerror}): name another file")
     with file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("file", "line", "status", "reason"))
+        rows.writerow(COLUMNS)
         yield rows.writerows
 
 

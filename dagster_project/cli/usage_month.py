@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 import typer
 
 from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
-from dagster_project.cli.action_views import SHORTEST
+from dagster_project.cli import usage_views as views
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 app = typer.Typer(help="Months of usage: recount, close, invoice, correct, export.", no_args_is_help=True)
 
@@ -26,6 +29,10 @@ _LATE_DAYS = 3
 _Month = Annotated[str, typer.Option("--month", help="In UTC, as 2026-01.")]
 _AnyMonth = Annotated[str | None, typer.Option("--month", help="In UTC, as 2026-01; all when left out.")]
 _Site = Annotated[str, typer.Option("--site", help="Public id or id.")]
+_Adjustments = Annotated[list[str] | None, typer.Argument(metavar="ADJUSTMENT")]
+_Late = Annotated[
+    str | None, typer.Option("--late", metavar="MONTH", help="All late events of a month that wait.")
+]
 
 
 @app.command()
@@ -42,18 +49,18 @@ def periods(
 
     with ui.connection() as connection:
         late = months.missed(connection, at=asked.now(), days=days)
-        rows = []
+        rows, names = [], {}
         if tenant:
             found = tenancy.find(connection, tenant)
             late = [each for each in late if each.tenant_id == found.id]
-            rows = months.listed(connection, found.id)
+            rows, names = months.listed(connection, found.id), views.people(connection, found.id)
     if as_json:
         ui.emit(
             {"periods": [ui.plain(row) for row in rows], "missed": [ui.plain(row) for row in late]}, as_json
         )
     else:
         if tenant:
-            ui.emit(rows, as_json, title="Months")
+            ui.emit([views.row(each, names=names) for each in rows], as_json, title="Months")
         if late:
             told = [
                 {"tenant": row.tenant, "month": row.year_month, "state": row.state or "never metered", "days": row.days}
@@ -150,9 +157,17 @@ def close(
         return
     with ui.spinner("Freezing", as_json), engine.begin() as connection:
         done = closing.close(connection, found.id, month, at=now, actor=who)
-    ui.emit(done, as_json, title="Closed" if done.is_new else "It was closed before: nothing was changed")
-    if not as_json:
-        ui.step("Next", f"revenue-os usage invoice --month {month} -t {found.slug}")
+        names = views.people(connection, found.id)
+    title = "Closed" if done.is_new else "It was closed before: nothing was changed"
+    if as_json:
+        ui.emit(views.closed(done), as_json)
+        return
+    told = views.row(views.closed(done), names=names)
+    kept = told.pop("snapshots")
+    del told["hash"]
+    ui.emit(told, as_json, title=title)
+    ui.emit(kept, as_json, title="Keep, by site")
+    ui.step("Next", f"revenue-os usage invoice --month {month} -t {found.slug}")
 
 
 @app.command()
@@ -171,19 +186,24 @@ def invoice(
     from kernel.usage import evidence, invoices, sites
 
     with asked.of(tenant) as (connection, found):
+        names = views.people(connection, found.id)
         if final is not None:
             known = [ui.plain(each) for each in invoices.listed(connection, found.id, month)]
             made = invoices.finalise(
-                connection, found.id, _id(final, known, "invoice"), actor=_speaker(user), at=asked.now()
+                connection,
+                found.id,
+                views.id_of(final, known, "invoice"),
+                actor=_speaker(user),
+                at=asked.now(),
             )
-            ui.emit(made, as_json, title="Final")
+            ui.emit(made if as_json else views.row(made, names=names), as_json, title="Final")
             return
         listed = invoices.listed(connection, found.id, month)
         lines = {each.id: invoices.lines(connection, found.id, each.id) for each in listed}
-        known = {each.id: each.public_id for each in sites.of(connection, found.id)}
+        named = {each.id: each.public_id for each in sites.of(connection, found.id)}
         bound = {
             month: [
-                {"site": known[UUID(each["site_id"])], "snapshot": each["hash"]}
+                {"site": named[UUID(each["site_id"])], "snapshot": each["hash"]}
                 for each in evidence.snapshots(connection, found.id, month=month)
             ]
             for month in {each.year_month for each in listed}
@@ -192,15 +212,22 @@ def invoice(
         ui.emit(
             [
                 ui.plain(each)
-                | {"lines": [ui.plain(line) for line in lines[each.id]], "snapshots": bound[each.year_month]}
+                | {
+                    "lines": [views.line(line) for line in lines[each.id]],
+                    "snapshots": bound[each.year_month],
+                }
                 for each in listed
             ],
             as_json,
         )
         return
     for each in listed:
-        ui.emit(each, as_json, title=f"{each.year_month} in {each.currency}")
-        ui.emit(lines[each.id], as_json)
+        ui.emit(views.row(each, names=names), as_json, title=f"{each.year_month} in {each.currency}")
+        told = [views.row(views.line(line), each.currency) for line in lines[each.id]]
+        reasons = [{"number": line["number"], **why} for line in told for why in line.pop("reasons")]
+        ui.emit(told, as_json)
+        if reasons:
+            ui.emit(reasons, as_json, title="Why it is corrected, by line")
         ui.emit(bound[each.year_month], as_json, title="Bound to, by site")
     if not listed:
         ui.step("Invoices", "none: they are drafted when a month is closed")
@@ -212,13 +239,20 @@ def adjust(
     month: _AnyMonth = None,
     site: Annotated[str | None, typer.Option("--site", help="Public id or id.")] = None,
     events: Annotated[
-        int | None, typer.Option(help="How many more the month is billed for; fewer with a minus.")
+        int | None,
+        typer.Option(help="How many more the month is billed for; fewer with a minus, such as -3."),
     ] = None,
-    kind: Annotated[str, typer.Option(help="late, void, credit or correction.")] = "correction",
+    kind: Annotated[
+        Literal["late", "void", "credit", "correction"],
+        typer.Option(help="late adds events, void and credit take away, correction does either."),
+    ] = "correction",
     message: Annotated[
-        str | None, typer.Option(help="Credit this message that was given up, in place of --events.")
+        UUID | None,
+        typer.Option(help="Credit this message that was given up, by its id, in place of --events."),
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason; it stands on the invoice.")] = "",
+    why: Annotated[
+        str, typer.Option("--why", help="The reason, of 10 characters at least; it stands on the invoice.")
+    ] = "",
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
@@ -228,11 +262,13 @@ def adjust(
     with asked.of(tenant) as (connection, found):
         if events is None and message is None:
             rows = adjustments.listed(connection, found.id, month)
-            ui.emit(rows if as_json else [_adjustment(row) for row in rows], as_json, title="Adjustments")
+            ui.emit(
+                rows if as_json else [views.adjustment(row) for row in rows], as_json, title="Adjustments"
+            )
             return
         given: Any = {"reason": why, "actor": _speaker(user), "at": asked.now()}
         if message is not None:
-            made = adjustments.credit(connection, found.id, _id(message), **given)
+            made = adjustments.credit(connection, found.id, message, **given)
         elif month is None or site is None:
             ui.fail("name what is corrected with --month and --site")
         else:
@@ -247,10 +283,8 @@ def adjust(
 @app.command()
 def approve(
     tenant: asked.Tenant,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ADJUSTMENT")] = None,
-    late: Annotated[
-        str | None, typer.Option("--late", metavar="MONTH", help="All late events of a month that wait.")
-    ] = None,
+    ids: _Adjustments = None,
+    late: _Late = None,
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
@@ -259,22 +293,37 @@ def approve(
 
     with asked.of(tenant) as (connection, found):
         who = _speaker(user)
-        known = adjustments.listed(connection, found.id)
-        named = [_id(each, known, "adjustment") for each in ids or []]
-        if late is not None:
-            named += [
-                row["id"]
-                for row in known
-                if row["kind"] == "late" and row["of_year_month"] == late and row["approved_at"] is None
-            ]
-        if not named:
-            ui.fail("nothing waits for approval there: name adjustments, or a month with --late")
+        named = _waiting(connection, found.id, ids, late)
         done = adjustments.approve(connection, found.id, named, actor=who, at=asked.now())
     paid = Counter[tuple[str, str]]()
     for each in done:
         paid[each.of_year_month, each.pays] += each.quantity
     rows = [{"month": of, "paid_by": pays, "events": count} for (of, pays), count in sorted(paid.items())]
     ui.emit(rows, as_json, title="Approved")
+
+
+@app.command()
+def refuse(
+    tenant: asked.Tenant,
+    why: Annotated[
+        str,
+        typer.Option(
+            "--why", help="The reason, of 10 characters at least; it is kept for good.", callback=asked.worded
+        ),
+    ],
+    ids: _Adjustments = None,
+    late: _Late = None,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Refuse corrections that were asked for, or take your own back, all that are named or none."""
+    from kernel.usage import adjustments
+
+    with asked.of(tenant) as (connection, found):
+        who = _speaker(user)
+        named = _waiting(connection, found.id, ids, late)
+        done = adjustments.refuse(connection, found.id, named, why=why, actor=who, at=asked.now())
+    ui.emit([{"adjustment": each} for each in done], as_json, title="Refused")
 
 
 @app.command()
@@ -329,6 +378,26 @@ def verify(
         raise typer.Exit(1)
 
 
+def _waiting(
+    connection: sa.Connection, tenant_id: UUID, ids: Sequence[str] | None, late: str | None
+) -> list[UUID]:
+    """The adjustments that are named, and the late ones of a month that nobody decided."""
+    from kernel.usage import adjustments
+
+    known = adjustments.listed(connection, tenant_id)
+    named = [views.id_of(each, known, "adjustment") for each in ids or []]
+    if late is not None:
+        named += [
+            row["id"]
+            for row in known
+            if row["kind"] == "late" and row["of_year_month"] == late
+            and row["approved_at"] is None and row["refused_at"] is None
+        ]  # fmt: skip
+    if not named:
+        ui.fail("nothing waits for approval there: name adjustments, or a month with --late")
+    return named
+
+
 def _worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
@@ -341,28 +410,3 @@ def _speaker(user: str) -> str:
     if not who:
         ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
     return who
-
-
-def _adjustment(row: Mapping[str, Any]) -> dict[str, Any]:
-    """As people read it."""
-    approved = row["approver"] or "nobody yet"
-    return {
-        "id": str(row["id"])[:SHORTEST],
-        "site": row["site"],
-        "month": row["of_year_month"],
-        "paid by": row["year_month"],
-        "kind": row["kind"],
-        "events": row["quantity"],
-        "reason": row["reason"],
-        "asked, approved": f"{row['asker']}, {approved}",
-    }
-
-
-def _id(beginning: str, known: Sequence[Mapping[str, Any]], what: str) -> UUID:
-    """Of what a list showed, by the beginning of its id."""
-    found = [row["id"] for row in known if str(row["id"]).startswith(beginning.lower())]
-    if len(beginning) < SHORTEST or len(found) != 1:
-        ui.fail(
-            f"{beginning!r} names {len(found)} {what}s: copy the id from the list, eight characters or more"
-        )
-    return found[0]

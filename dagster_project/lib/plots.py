@@ -28,5 +28,10 @@ def trend_markdown(title: str, series: Mapping[str, pd.Series]) -> dg.MarkdownMe
         )  # fmt: skip
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    encoded = base64.b64encode(picture.getvalue()).decode("ascii")
+    return image_markdown(title, picture.getvalue())
+
+
+def image_markdown(title: str, png: bytes) -> dg.MarkdownMetadataValue:
+    """A picture that is there already."""
+    encoded = base64.b64encode(png).decode("ascii")
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")

@@ -16,9 +16,6 @@ from kernel.errors import RefusedError
 from models.actions import incidents
 from models.spine import tenants
 
-# Who runs the platform belongs to no tenant, and must be able to stop one.
-OPERATOR = "operator"
-
 Mode = Literal["enforce", "shadow"]
 
 
@@ -27,14 +24,14 @@ def entitled(connection: sa.Connection, tenant_id: UUID, asked: str) -> str:
 
     Raises RefusedError for anybody else.
     """
-    if asked == OPERATOR:
-        return OPERATOR
+    if asked == members.OPERATOR:
+        return members.OPERATOR
     return _named(members.find(connection, tenant_id, asked), members.APPROVERS)
 
 
 def owner(connection: sa.Connection, tenant_id: UUID, asked: str) -> str:
     """As `entitled`, for what only an owner may: it lets changes through that were held back."""
-    if asked == OPERATOR:
+    if asked == members.OPERATOR:
         raise RefusedError("the platform's operator may only make things safer: ask an owner of the tenant")
     return _named(members.find(connection, tenant_id, asked), ("owner",))
 

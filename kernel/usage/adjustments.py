@@ -1,11 +1,11 @@
-"""Corrections of what was metered: asked for by one, approved by another, and paid for by a month that is still open.
+"""Corrections of what was metered: asked for by one, approved by another or refused, paid for by a month that is open.
 
 The ledger is never changed by one. How an adjustment is priced stands in `verify.rate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -52,7 +52,7 @@ def ask(
     """Asks that a month of a site be billed for more events, or fewer; the id of what waits for approval.
 
     Late events add, voids and credits take away. `key` is of what may be asked for once only, such as a late event.
-    Raises RefusedError.
+    Raises RefusedError, also for more than the month has left to take away.
     """
     tenancy.service(connection, tenant_id)
     who = audit.entitled(connection, tenant_id, actor)
@@ -61,8 +61,9 @@ def ask(
         raise RefusedError(f"kind {kind!r} is unknown: use {', '.join(_KINDS)}")
     is_other_way = quantity < 0 if kind == "late" else kind in ("void", "credit") and quantity > 0
     if quantity == 0 or is_other_way:
+        hint = f"write {-quantity}" if quantity else "name how many"
         raise RefusedError(
-            f"a {kind} of {quantity} events is none: late ones add, voids and credits take away"
+            f"a {kind} of {quantity} events is none: late ones add, voids and credits take away; {hint}"
         )
     if len(reason.strip()) < _REASON:
         raise RefusedError(
@@ -73,6 +74,7 @@ def ask(
     known = sa.select(sites.c.id).where(sites.c.tenant_id == tenant_id, sites.c.id == site_id)
     if connection.execute(known).first() is None:
         raise RefusedError(f"the tenant has no site {site_id}: list them first")
+    _refuse_below_nothing(connection, {"tenant_id": tenant_id, "site_id": site_id, "month": month}, quantity)
     row = {
         "tenant_id": tenant_id, "site_id": site_id, "year_month": periods.month_of(at), "of_year_month": month,
         "idempotency_key": key, "quantity": quantity, "kind": kind, "reason": reason, "asked_by": who,
@@ -104,16 +106,9 @@ def approve(
     """
     tenancy.service(connection, tenant_id)
     who = audit.entitled(connection, tenant_id, actor, operator=False)
-    asked = list(dict.fromkeys(ids))
     given: dict[str, Any] = {"tenant_id": tenant_id, "at": at}
-    # One at a time: what is left of a month is counted with what was approved before.
-    connection.execute(_sql("hold_adjustments"), given)
-    rows = connection.execute(_sql("asked"), given | {"ids": array(asked)}).all()
-    if missing := set(asked) - {row.id for row in rows}:
-        raise RefusedError(f"the tenant has no adjustment {min(missing, key=str)}: list them first")
+    rows = _undecided(connection, given, ids)
     for row in rows:
-        if row.approved_at is not None:
-            raise RefusedError(f"adjustment {row.id} was approved already: nothing was changed")
         if row.asked_by == who:
             raise RefusedError(
                 "nobody approves what they asked for themselves: ask another owner or approver of the tenant"
@@ -126,6 +121,53 @@ def approve(
         ids=[each.id for each in done], events=sum(each.quantity for each in done),
     )  # fmt: skip
     return done
+
+
+def refuse(
+    connection: sa.Connection, tenant_id: UUID, ids: Iterable[UUID], *, why: str, actor: str, at: datetime
+) -> list[UUID]:
+    """Refuses what somebody asked for, or takes it back, all of it or nothing; which. It costs nothing and may be asked
+    for anew, but late events: they stay known and are billed by nobody.
+
+    Raises RefusedError when the actor may not, for no reason, and for what was approved or refused already.
+    """
+    tenancy.service(connection, tenant_id)
+    who = audit.entitled(connection, tenant_id, actor, operator=False)
+    if len(why.strip()) < _REASON:
+        raise RefusedError(f"the reason needs at least {_REASON} characters: it is kept for good")
+    given = {"tenant_id": tenant_id, "at": at}
+    refused = [row.id for row in _undecided(connection, given, ids)]
+    named = given | {"ids": array(refused)}
+    connection.execute(_sql("refuse"), named | {"actor": who, "why": why})
+    connection.execute(_sql("uncredit"), named)
+    audit.append(connection, tenant_id, "adjustments_refused", actor=who, at=at, ids=refused, reason=why)
+    return refused
+
+
+def _undecided(
+    connection: sa.Connection, given: Mapping[str, Any], ids: Iterable[UUID]
+) -> Sequence[sa.Row[Any]]:
+    """These adjustments, held until the transaction ends. Raises RefusedError when one is unknown or decided."""
+    asked = list(dict.fromkeys(ids))
+    # One at a time: what is left of a month is counted with what was approved before.
+    connection.execute(_sql("hold_adjustments"), given)
+    rows = connection.execute(_sql("asked"), {**given, "ids": array(asked)}).all()
+    if missing := set(asked) - {row.id for row in rows}:
+        raise RefusedError(f"the tenant has no adjustment {min(missing, key=str)}: list them first")
+    for row in rows:
+        if row.approved_at is not None or row.refused_at is not None:
+            done = "refused" if row.approved_at is None else "approved"
+            raise RefusedError(f"adjustment {row.id} was {done} already: nothing was changed")
+    return rows
+
+
+def _refuse_below_nothing(connection: sa.Connection, given: Mapping[str, Any], quantity: int) -> None:
+    """For a site's month, with what was approved of it."""
+    units = connection.execute(_sql("units"), given).scalar_one()
+    if units + quantity < 0:
+        raise RefusedError(
+            f"{given['month']} has {units:,} billable events: {-quantity:,} cannot be taken from them"
+        )
 
 
 def _approve(
@@ -144,11 +186,7 @@ def _approve(
     for row in rows:
         taken[row.site_id] = taken.get(row.site_id, 0) + row.quantity
     for site_id, quantity in taken.items():
-        units = connection.execute(_sql("units"), given | {"site_id": site_id, "month": month}).scalar_one()
-        if units + quantity < 0:
-            raise RefusedError(
-                f"{month} has {units:,} billable events: {-quantity:,} cannot be taken from them"
-            )
+        _refuse_below_nothing(connection, given | {"site_id": site_id, "month": month}, quantity)
     ids = array(row.id for row in rows)
     connection.execute(_sql("approve"), given | {"ids": ids, "actor": who, "pays": pays})
     return [Approved(row.id, month, pays, row.quantity) for row in rows]

@@ -85,7 +85,7 @@ class Answers:
         return self.made(status, told, {"x-opsmantik-error-code": error.code})
 
     def unauthorized(self, status: int, error: str, reason: str) -> Response:
-        """401 for no write key, 403 for one that is not in use, or an origin that is not the site's."""
+        """401 for no write key, 403 for one that is not in use, a closed site, or an origin that is not the site's."""
         headers = {"www-authenticate": "Bearer"} if status == 401 else {}
         return self.made(status, {"ok": False, "error": error, "reason": reason}, headers)
 

@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,15 @@ def due(connection: sa.Connection, *, at: datetime, tenant_id: UUID | None = Non
 def archive(engine: sa.Engine, month: Month, root: Path, *, at: datetime, actor: str) -> Path:
     """Writes the month's file, proves it by the snapshot, notes it, and deletes the rows; the file.
 
-    Repeated after a failure it goes on. Raises RefusedError, with every row left, when the file is not what was invoiced.
+    Repeated after a failure it goes on. Raises RefusedError, with every row left, when the file is not what was invoiced,
+    and when the month's keys have not expired by the database's clock.
     """
     name = f"{month.tenant}/{month.year_month}/usage-{month.site_id}-{month.year_month}.csv.gz"
     file = root / name
     given = {"tenant_id": month.tenant_id, "site_id": month.site_id, "month": month.year_month}
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         tenancy.service(connection, month.tenant_id)
+        _refuse_early(connection, month.year_month)
         known = connection.execute(_sql("archived"), given).first()
         if known is None:
             _write(connection, month, file)
@@ -94,6 +96,17 @@ def archive(engine: sa.Engine, month: Month, root: Path, *, at: datetime, actor:
             )  # fmt: skip
     _delete(engine, month, given)
     return file
+
+
+def _refuse_early(connection: sa.Connection, month: str) -> None:
+    """By the clock that guards the rows: the caller's may be ahead of it."""
+    now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    expired = periods.bounds(month)[1] + timedelta(days=RETENTION_DAYS)
+    if now < expired:
+        raise RefusedError(
+            f"{month} leaves the ledger from {expired:%Y-%m-%d} on, and the database's clock says {now:%Y-%m-%d %H:%M}:"
+            " put this machine's clock right"
+        )
 
 
 def _write(connection: sa.Connection, month: Month, file: Path) -> None:

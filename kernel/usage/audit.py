@@ -12,7 +12,6 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import chain, members
-from kernel.decisions.switches import OPERATOR
 from kernel.errors import RefusedError
 from models.usage import usage_audit
 
@@ -22,9 +21,9 @@ def entitled(connection: sa.Connection, tenant_id: UUID, asked: str, *, operator
 
     Raises RefusedError for anybody else, and for the operator where only the tenant's own people decide.
     """
-    if asked == OPERATOR:
+    if asked == members.OPERATOR:
         if operator:
-            return OPERATOR
+            return members.OPERATOR
         raise RefusedError(
             "the platform's operator corrects no tenant's usage: ask an owner or approver of the tenant"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,34 +32,42 @@ from models.statements import array, statements, texts
 _AHEAD = timedelta(minutes=5)
 _ARCHIVED = "month_archived: the rows of {} left the ledger, so nobody knows whether it was metered; correct it by hand."
 _REASON = "came when its month was closed"
+_MOVED = "month_not_metered: it came in {}, a month that was not metered, and belongs to {}, in which its file came"
 
 
 class Line(NamedTuple):
     """What became of a line. `status` is that of an outcome, or adjusted, not_billable, invalid; in a dry run, new.
 
-    not_billable came late and would not have been billed in its month either: nothing was written for it.
+    not_billable came late and would not have been billed in its month either: nothing was written for it. `key` is the
+    event's, and `month` the one that it falls in; an invalid line may have neither.
     """
 
     line: int
     status: str
     reason: str = ""
+    key: str = ""
+    month: str = ""
 
 
 @dataclass(slots=True)
 class Impact:
-    """What a file did, or would do. `months` counts its events by the month that they fall in and what they became."""
+    """What a file did, or would do. `months` counts its events by the month that they fall in and what they became;
+    `moved` counts those of them that came in another month, by that one, theirs and what they became.
+    """
 
     file: str
     arrived_at: datetime
     was_known: bool
     statuses: Counter[str] = field(default_factory=Counter)
     months: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    moved: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
     """How files are taken. `setting` is the version of keys (`keys.version`), `report` is told of lines that were not
-    simply accepted, or of all that hold anything, in the order of the file, once what became of them is committed.
+    simply accepted in the month in which they came, or of all that hold anything, in the order of the file, once what
+    became of them is committed.
     """
 
     engine: sa.Engine
@@ -126,28 +134,48 @@ class Intake:
     def _taken(self, connection: sa.Connection, made: Made, impact: Impact) -> tuple[list[Line], int]:
         """Lines, and how many more events were simply accepted: of these nobody is told unless he wants to know all."""
         tenancy.service(connection, self.site.tenant_id)
+        self._begin(connection, made, impact)
         sorted_out = self._sort(connection, made, impact, "hold_months")
-        lines, taken = sorted_out.lines, sorted_out.open
+        lines, taken, moved = sorted_out.lines, sorted_out.open, sorted_out.moved
         outcomes = gate.capture(
             connection, [event for _, event, _ in taken], at=self.clock(), actor=self.actor, publisher=self.publisher,
         )  # fmt: skip
         months = Counter([month for _, _, month in taken])
-        for place in range(len(taken)) if self.tells_all else outcomes.unusual():
-            (line, _, month), outcome = taken[place], outcomes[place]
-            lines.append(Line(line, outcome.status, _why(outcome)))
+        told: Iterable[int] = range(len(taken)) if self.tells_all else outcomes.unusual()
+        if moved and not self.tells_all:
+            told = sorted({*told, *(place for place, (line, _, _) in enumerate(taken) if line in moved)})
+        for place in told:
+            (line, event, month), outcome = taken[place], outcomes[place]
+            told_of = Line(line, outcome.status, _why(outcome), event.key, month)
+            lines.append(_told_of(told_of, moved, impact))
             impact.months[month][outcome.status] += 1
             months[month] -= 1
         for month, accepted in (+months).items():
             impact.months[month]["queued"] += accepted
-        for line, month, status in self._adjusted(connection, sorted_out.late, impact):
-            lines.append(Line(line, status, _REASON if status == "adjusted" else ""))
-            impact.months[month][status] += 1
+        for line in self._adjusted(connection, sorted_out.late, impact):
+            lines.append(_told_of(line, moved, impact))
+            impact.months[line.month][line.status] += 1
         return sorted(lines), months.total()
+
+    def _begin(self, connection: sa.Connection, made: Made, impact: Impact) -> None:
+        """Begins months that are over and were not: a file may be the first that is heard of them."""
+        if begun := self._may_begin(
+            connection, {month_of(each) for each in {*made.clock, impact.arrived_at}}
+        ):
+            given = {"tenant_id": self.site.tenant_id, "months": texts(begun)}
+            connection.execute(statements("usage_gate")["open_months"], given)
+
+    def _may_begin(self, connection: sa.Connection, months: set[str]) -> list[str]:
+        """Those of the months that nobody has begun and that will be closed as all others are."""
+        now = month_of(self.clock())
+        given = {"tenant_id": self.site.tenant_id, "now": now, "months": texts(sorted(months))}
+        # Mostly there is the present one alone, which the gate begins.
+        return list(connection.scalars(_sql("may_begin"), given)) if months - {now} else []
 
     def _adjusted(
         self, connection: sa.Connection, late: list[tuple[int, Event, str]], impact: Impact
-    ) -> Iterator[tuple[int, str, str]]:
-        """Of events of closed months their line, their month and what became of them."""
+    ) -> Iterator[Line]:
+        """What became of events of closed months."""
         if not late:
             return
         # As a capture holds it: neither door meters what the other one is writing down.
@@ -170,19 +198,20 @@ class Intake:
         adjusted = set(made.scalars())
         for place, (line, event, month) in enumerate(late):
             if place in known:
-                yield line, month, known[place]
+                yield Line(line, known[place], "", event.key, month)
             elif event.key in adjusted:
                 adjusted.remove(event.key)
-                yield line, month, "adjusted"
+                yield Line(line, "adjusted", _REASON, event.key, month)
             else:
-                yield line, month, "duplicate" if event.key in wanted else "not_billable"
+                status = "duplicate" if event.key in wanted else "not_billable"
+                yield Line(line, status, "", event.key, month)
 
     def _foreseen(
         self, connection: sa.Connection, made: Made, impact: Impact, seen: set[bytes]
     ) -> list[Line]:
         tenancy.service(connection, self.site.tenant_id)
         sorted_out = self._sort(connection, made, impact, "months")
-        lines = sorted_out.lines
+        lines, moved = sorted_out.lines, sorted_out.moved
         ruling = self._plans(connection, sorted_out.late)
         for is_late, events in ((False, sorted_out.open), (True, sorted_out.late)):
             known = self._known(connection, events)
@@ -195,7 +224,7 @@ class Intake:
                 if status == "adjusted" and not billed(ruling[month], event)[0]:
                     status = "not_billable"
                 seen.add(short)
-                lines.append(Line(line, status))
+                lines.append(_told_of(Line(line, status, "", event.key, month), moved, impact))
                 impact.months[month][status] += 1
         return sorted(lines)
 
@@ -215,8 +244,11 @@ class Intake:
         month = {instant: month_of(instant) for instant in {*made.clock, arrived, now}}
         given = {"tenant_id": self.site.tenant_id, "months": texts(sorted({*month.values()}))}
         states = {row.year_month: row.state for row in connection.execute(_sql(asked), given)}
-        # The gate opens the present one. A month that nobody has begun pays for nothing: its events are paid for when
-        # they arrive, as all others are.
+        if asked == "months":
+            # A run begins them before.
+            states |= dict.fromkeys(self._may_begin(connection, {*month.values()}), "OPEN")
+        # The gate opens the present one. Any other that nobody has begun is none of the tenant's and pays for nothing: its
+        # events are paid for when they arrive.
         is_open = {each: states.get(each, "") in ("OPEN", "CLOSING") for each in month.values()}
         is_open[month[now]] |= month[now] not in states
         paying = {
@@ -232,9 +264,8 @@ class Intake:
                 result.lines.append(Line(line, "invalid", f"{each.code}: {each}"))
                 continue
             if instant > latest:
-                result.lines.append(
-                    Line(line, "invalid", "received_at_in_future: received_at has not come yet.")
-                )
+                why = "received_at_in_future: received_at has not come yet."
+                result.lines.append(Line(line, "invalid", why, each.key, month[instant]))
                 continue
             # Many come at one instant.
             if instant is not last:
@@ -242,9 +273,14 @@ class Intake:
                 paying_month = month[paid]
                 taken = result.open if is_open[paying_month] else result.late
             if paying_month in archived:
-                result.lines.append(Line(line, "invalid", _ARCHIVED.format(paying_month)))
+                why = _ARCHIVED.format(paying_month)
+                result.lines.append(Line(line, "invalid", why, each.key, paying_month))
                 continue
-            taken.append((line, each if paid is instant else each._replace(received_at=paid), paying_month))
+            if paid is not instant:
+                each = each._replace(received_at=paid)
+                if month[instant] != paying_month:
+                    result.moved[line] = month[instant]
+            taken.append((line, each, paying_month))
         return result
 
     def _known(self, connection: sa.Connection, events: list[tuple[int, Event, str]]) -> dict[int, str]:
@@ -280,11 +316,14 @@ class Intake:
 
 @dataclass(slots=True)
 class _Sorted:
-    """What came of a part's records before the gate: lines that are refused, and events with their line and month."""
+    """What came of a part's records before the gate: lines that are refused, and events with their line and month;
+    of those that came in another month, by line, which one.
+    """
 
     lines: list[Line]
     open: list[tuple[int, Event, str]] = field(default_factory=list)
     late: list[tuple[int, Event, str]] = field(default_factory=list)
+    moved: dict[int, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -303,6 +342,16 @@ def _why(outcome: Outcome) -> str:
     if outcome.is_conflict:
         return "payload_conflict: another payload was metered under its key"
     return outcome.reason or ""
+
+
+def _told_of(line: Line, moved: dict[int, str], impact: Impact) -> Line:
+    """With the month in which it came, where that is another one than its own, and counted then."""
+    came = moved.get(line.line)
+    if came is None or line.status in ("duplicate", "not_billable"):
+        return line
+    impact.moved[came, line.month, line.status] += 1
+    why = _MOVED.format(came, line.month)
+    return line._replace(reason=f"{line.reason}; {why}" if line.reason else why)
 
 
 def _sql(name: str) -> sa.TextClause:

@@ -30,7 +30,7 @@ class Callers:
         self._asked: dict[bytes, asyncio.Future[Site | None]] = {}
 
     async def site(self, token: str) -> Site | None:
-        """The active site whose key it is; None for no key. Raises BusyError, or what the database raised."""
+        """The site whose key it is, a closed one too; None for no key. Raises BusyError, or what the database raised."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         until, site = self._known.get(digest, (0.0, None))
         if self._clock() < until:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from kernel import tenancy
 from kernel.errors import RefusedError
 from kernel.usage import audit, evidence, invoices, manifest, periods, recount
 from kernel.usage.matrix import Matrix, compare, sites_of
+from kernel.usage.sites import of as all_sites
 from models.statements import array, statements
 from models.usage import invoice_snapshot
 
@@ -33,6 +34,13 @@ class Check:
     why: str
 
 
+class Snapshot(NamedTuple):
+    """The hash of a site's frozen month: a dispute pack of it is verified with this one and no other."""
+
+    site: str  # public id
+    snapshot: str
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """A month as it was frozen. `is_new` is false when it was closed before: then nothing was changed."""
@@ -46,6 +54,7 @@ class Closed:
     events: int
     overage: int
     hash: str  # of the last snapshot: it binds all others, and so whoever keeps it can prove them
+    snapshots: tuple[Snapshot, ...]
 
 
 def preflight(connection: sa.Connection, tenant_id: UUID, month: str, *, at: datetime) -> list[Check]:
@@ -264,6 +273,7 @@ def _refuse(checks: Sequence[Check], month: str) -> None:
 
 def _closed(connection: sa.Connection, tenant_id: UUID, month: str, period: Any, *, is_new: bool) -> Closed:
     frozen = evidence.snapshots(connection, tenant_id, month=month)
+    named = {each.id: each.public_id for each in all_sites(connection, tenant_id)}
     return Closed(
         month,
         is_new,
@@ -274,6 +284,7 @@ def _closed(connection: sa.Connection, tenant_id: UUID, month: str, period: Any,
         sum(each["event_count"] for each in frozen),
         sum(each["overage_count"] for each in frozen),
         frozen[-1]["hash"] if frozen else manifest.FIRST,
+        tuple(Snapshot(named[UUID(each["site_id"])], each["hash"]) for each in frozen),
     )
 
 

@@ -39,6 +39,7 @@ _FOOTER_ITEMS = 100_000
 _FOOTER_BYTES = 16 * 2**20
 _KINDS = (".jsonl", ".ndjson", ".csv", ".parquet", ".jsonl.gz", ".ndjson.gz", ".csv.gz")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # seconds that are taken for milliseconds lie in 1970
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # Of CSV, where everything is text: these are numbers where they look like one.
 _NUMBERS = frozenset(("ts", "timestamp", "created_at", "meta.ts", "ev"))
@@ -335,7 +336,20 @@ def _size(record: dict[str, Any]) -> int:
 
 
 def _instant(told: Any) -> datetime:
-    """An instant in ISO 8601, without an offset in UTC, or a number of milliseconds since 1970, also as text."""
+    """An instant in ISO 8601, without an offset in UTC, or a number of milliseconds since 1970, also as text.
+
+    Raises InvalidPayloadError for what is none, and for one before 2000.
+    """
+    found = _read(told)
+    if found < _EARLIEST:
+        raise InvalidPayloadError(
+            "received_at_before_2000",
+            "received_at lies before 2000; a number is milliseconds since 1970: write seconds times 1000.",
+        )
+    return found
+
+
+def _read(told: Any) -> datetime:
     try:
         # Eight digits are a date.
         if isinstance(told, str) and len(told) != 8 and _NUMBER.fullmatch(told):

@@ -152,6 +152,9 @@ class _Serving:
         if site is None:
             told = "wrong_write_key", "The write key is unknown or revoked: send one that is in use."
             raise _Refusal("unauthorized", answers.unauthorized(403, *told))
+        if site.status != "active":
+            told = "site_closed", "The site was closed and takes nothing any more: stop sending."
+            raise _Refusal("unauthorized", answers.unauthorized(403, *told))
         if origin is not None and origin not in site.origins:
             told = "origin_not_allowed", "The site takes nothing from this origin: add it to the site's."
             raise _Refusal("unauthorized", answers.unauthorized(403, *told))

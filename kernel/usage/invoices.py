@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,9 +21,16 @@ from models.statements import statements
 from models.usage import usage_invoice_lines, usage_invoices
 
 
+class Reason(NamedTuple):
+    """Why corrections of so many events were asked for."""
+
+    events: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """Prices are of 1,000 events. `site` is the site's public id."""
+    """Prices are of 1,000 events. `site` is the site's public id. A line of corrections has the reasons of them all."""
 
     number: int
     site: str
@@ -33,6 +40,7 @@ class InvoiceLine:
     price_per_1k: Decimal | None
     amount: Decimal
     told: str
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +142,17 @@ def listed(connection: sa.Connection, tenant_id: UUID, month: str | None = None)
 
 def lines(connection: sa.Connection, tenant_id: UUID, invoice_id: UUID) -> list[InvoiceLine]:
     tenancy.service(connection, tenant_id)
-    rows = connection.execute(_sql("invoice_lines"), {"tenant_id": tenant_id, "id": invoice_id})
-    return [InvoiceLine(**{name: getattr(row, name) for name in InvoiceLine.__slots__}) for row in rows]
+    given = {"tenant_id": tenant_id, "id": invoice_id}
+    reasons: dict[int, list[Reason]] = {}
+    for row in connection.execute(_sql("invoice_reasons"), given):
+        reasons.setdefault(row.number, []).append(Reason(row.events, row.reason))
+    return [
+        InvoiceLine(
+            **{name: getattr(row, name) for name in InvoiceLine.__slots__ if name != "reasons"},
+            reasons=tuple(reasons.get(row.number, ())),
+        )
+        for row in connection.execute(_sql("invoice_lines"), given)
+    ]
 
 
 def _lines(

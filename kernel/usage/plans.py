@@ -16,9 +16,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from kernel import tenancy
+from kernel import money, tenancy
 from kernel.errors import RefusedError
-from kernel.usage import periods
+from kernel.usage import audit, periods, verify
 from models.statements import array, statements
 from models.usage import site_plans
 
@@ -107,10 +107,17 @@ def set_plan(
 ) -> UUID:
     """Sets a site's plan from an instant on, which ends the one before; gives its id.
 
-    Raises RefusedError for an instant that has passed or lies before the newest plan's, and for a site that is unknown
-    or closed.
+    Raises RefusedError for an instant that has passed or lies before the newest plan's, for a site that is unknown or
+    closed, and for amounts that nobody can pay.
     """
     tenancy.service(connection, tenant_id)
+    for name in ("base_price", "minimum"):
+        amount: Decimal = getattr(terms, name)
+        if amount != verify.rounded(amount, terms.currency):
+            raise RefusedError(
+                f"the {name.replace('_', ' ')} {amount:f} cannot be paid in {terms.currency}, which has"
+                f" {money.digits(terms.currency)} decimals: round it (prices of a thousand events may have more)"
+            )
     held = connection.execute(_sql("hold_sites"), {"tenant_id": tenant_id, "sites": array([site_id])}).first()
     if held is None:
         raise RefusedError(f"the tenant has no site {site_id}: make it first")
@@ -125,7 +132,8 @@ def set_plan(
     if newest is not None:
         if newest.valid_from >= valid_from:
             raise RefusedError(
-                f"a plan that begins at {newest.valid_from:%Y-%m-%d %H:%M} is set already: let this one begin later"
+                f"a plan that begins at {newest.valid_from:%Y-%m-%d %H:%M} is set already: let this one begin later, or drop"
+                " that one before it begins"
             )
         if newest.valid_to is None:
             connection.execute(_sql("end_plan"), {"tenant_id": tenant_id, "id": newest.id, "at": valid_from})
@@ -134,6 +142,40 @@ def set_plan(
         "tenant_id": tenant_id, "site_id": site_id, "valid_from": valid_from, "made_by": actor,
     }  # fmt: skip
     return connection.execute(site_plans.insert().values(values).returning(site_plans.c.id)).scalar_one()
+
+
+def drop(connection: sa.Connection, tenant_id: UUID, plan_id: UUID, *, actor: str, at: datetime) -> Plan:
+    """Takes a plan away that has not begun: the one before it holds as long as it would have. Gives what it was.
+
+    Raises RefusedError for one that has begun, and for one that is unknown.
+    """
+    tenancy.service(connection, tenant_id)
+    given = {"tenant_id": tenant_id, "id": plan_id}
+    # As who sets plans holds it, and whoever captures.
+    connection.execute(_sql("hold_site_of_plan"), given)
+    row = connection.execute(_sql("plan"), given).first()
+    if row is None:
+        raise RefusedError(f"the tenant has no plan {plan_id}: list them first")
+    if row.valid_from <= at:
+        raise RefusedError(
+            f"the plan began at {row.valid_from:%Y-%m-%d %H:%M} and what came since is ruled by it: set another one"
+        )
+    connection.execute(_sql("drop_plan"), given)
+    between = {"site_id": row.site_id, "begins": row.valid_from, "ends": row.valid_to}
+    connection.execute(_sql("lengthen_plan"), given | between)
+    dropped = _plan(row)
+    audit.append(
+        connection, tenant_id, "plan_dropped", actor=actor, at=at, site_id=row.site_id, plan_id=plan_id,
+        valid_from=row.valid_from, plan_tier=row.plan_tier, monthly_limit=row.monthly_limit, made_by=row.made_by,
+    )  # fmt: skip
+    return dropped
+
+
+def listed(connection: sa.Connection, tenant_id: UUID, site_id: UUID) -> list[Plan]:
+    """Every plan of a site, the newest first."""
+    tenancy.service(connection, tenant_id)
+    rows = connection.execute(_sql("plans"), {"tenant_id": tenant_id, "site_id": site_id})
+    return [_plan(row) for row in rows]
 
 
 def plan_at(connection: sa.Connection, tenant_id: UUID, site_id: UUID, at: datetime) -> Plan:

@@ -138,8 +138,12 @@ def make_key(
     at: datetime,
     random: Random = secrets.token_bytes,
 ) -> WriteKey:
-    """A further write key of the site, of 256 random bits."""
+    """A further write key of the site, of 256 random bits. Raises RefusedError for a closed site."""
     tenancy.service(connection, site.tenant_id)
+    if site.status != "active":
+        raise RefusedError(
+            f"site {site.public_id} is closed and takes nothing with any key: nothing was changed"
+        )
     token = PREFIX + base64.urlsafe_b64encode(random(_KEY_BYTES)).decode().rstrip("=")
     hint = f"{PREFIX}…{token[-4:]}"
     values = {
@@ -174,11 +178,13 @@ def revoke_key(connection: sa.Connection, tenant_id: UUID, key_id: UUID, *, at: 
 def by_public_id(connection: sa.Connection, public_id: str) -> Site | None:
     """The active site that payloads name so, of whatever tenant."""
     # PostgreSQL refuses to be asked for what a payload may hold.
-    return _found(connection, sites.c.public_id == public_id) if _VISIBLE.fullmatch(public_id) else None
+    if not _VISIBLE.fullmatch(public_id):
+        return None
+    return _found(connection, sa.and_(sites.c.public_id == public_id, sites.c.status == "active"))
 
 
 def by_key(connection: sa.Connection, token: str) -> Site | None:
-    """The active site whose write key this is; None for what is no key, or a revoked one."""
+    """The site whose write key this is, a closed one too; None for what is no key, or a revoked one."""
     same = sa.and_(site_keys.c.tenant_id == sites.c.tenant_id, site_keys.c.site_id == sites.c.id)
     ours = sa.select(site_keys.c.id).where(
         same, site_keys.c.key_hash == _hash(token), site_keys.c.revoked_at.is_(None)
@@ -186,9 +192,26 @@ def by_key(connection: sa.Connection, token: str) -> Site | None:
     return _found(connection, ours.exists())
 
 
+def change_origins(
+    connection: sa.Connection, site: Site, origins: Sequence[str], *, actor: str, at: datetime
+) -> None:
+    """Browsers may send from these origins, and from no other, once doors that know the site have forgotten it.
+
+    Raises RefusedError for a closed site.
+    """
+    tenancy.service(connection, site.tenant_id)
+    which = (sites.c.tenant_id == site.tenant_id, sites.c.id == site.id, sites.c.status == "active")
+    if connection.execute(sites.update().where(*which).values(origins=list(origins))).rowcount == 0:
+        raise RefusedError(f"site {site.public_id} is closed: nothing was changed")
+    audit.append(
+        connection, site.tenant_id, "site_origins_changed", actor=actor, at=at, site_id=site.id,
+        before=list(site.origins), origins=list(origins),
+    )  # fmt: skip
+
+
 def _found(connection: sa.Connection, condition: Any) -> Site | None:
     tenancy.service(connection)
-    row = connection.execute(sa.select(*sites.c).where(condition, sites.c.status == "active")).first()
+    row = connection.execute(sa.select(*sites.c).where(condition)).first()
     return _site(row) if row else None
 
 

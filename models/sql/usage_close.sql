@@ -1,11 +1,9 @@
 -- Periods, what a close checks and freezes, invoices, adjustments, and the audit of all of them.
 
 -- periods --
-select periods.year_month, periods.state, periods.closing_at, periods.closed_at, coalesce(people.name, periods.closed_by) as closed_by
-from usage.usage_periods as periods
-left join spine.user_tenants as people on people.tenant_id = periods.tenant_id and people.user_id::text = periods.closed_by
-where periods.tenant_id = :tenant_id
-order by periods.year_month desc
+select year_month, state, closing_at, closed_at, closed_by from usage.usage_periods
+where tenant_id = :tenant_id
+order by year_month desc
 
 -- first_month --
 select least(
@@ -84,7 +82,7 @@ where buffer.tenant_id = :tenant_id and buffer.status = 'QUARANTINE' and ledger.
         select from usage.usage_adjustments as credits
         where credits.tenant_id = buffer.tenant_id and credits.site_id = buffer.site_id and credits.kind = 'credit'
             and credits.idempotency_key = concat('buffer:', buffer.id, ':', ledger.year_month)
-            and (credits.approved_at is not null or not :is_approved)
+            and credits.refused_at is null and (credits.approved_at is not null or not :is_approved)
     )
 group by buffer.id, buffer.site_id, ledger.year_month
 order by buffer.id, ledger.year_month
@@ -130,12 +128,14 @@ order by site_id, of_year_month, quantity < 0, kind
 
 -- adjustments --
 select adjustments.*, sites.public_id as site, coalesce(askers.name, adjustments.asked_by) as asker,
-    coalesce(approvers.name, adjustments.approved_by) as approver
+    coalesce(approvers.name, adjustments.approved_by) as approver, coalesce(refusers.name, adjustments.refused_by) as refuser
 from usage.usage_adjustments as adjustments
 inner join usage.sites as sites on sites.tenant_id = adjustments.tenant_id and sites.id = adjustments.site_id
 left join spine.user_tenants as askers on askers.tenant_id = adjustments.tenant_id and askers.user_id::text = adjustments.asked_by
 left join spine.user_tenants as approvers
     on approvers.tenant_id = adjustments.tenant_id and approvers.user_id::text = adjustments.approved_by
+left join spine.user_tenants as refusers
+    on refusers.tenant_id = adjustments.tenant_id and refusers.user_id::text = adjustments.refused_by
 where adjustments.tenant_id = :tenant_id
     and (cast(:month as text) is null or cast(:month as text) in (adjustments.year_month, adjustments.of_year_month))
 order by adjustments.created_at, adjustments.id
@@ -144,13 +144,28 @@ order by adjustments.created_at, adjustments.id
 select pg_advisory_xact_lock(hashtextextended(concat('usage.usage_adjustments:', cast(:tenant_id as uuid)), 0))
 
 -- asked --
-select id, site_id, of_year_month, quantity, asked_by, approved_at from usage.usage_adjustments
+select id, site_id, of_year_month, quantity, asked_by, approved_at, refused_at from usage.usage_adjustments
 where tenant_id = :tenant_id and id = any(cast(:ids as uuid[]))
 order by of_year_month, created_at, id
 
 -- approve --
 update usage.usage_adjustments set approved_by = :actor, approved_at = :at, year_month = :pays
 where tenant_id = :tenant_id and id = any(cast(:ids as uuid[]))
+
+-- refuse --
+update usage.usage_adjustments set refused_by = :actor, refused_at = :at, refused_why = :why
+where tenant_id = :tenant_id and id = any(cast(:ids as uuid[]))
+
+-- uncredit --
+-- Messages whose credit was refused are given up again, unless a credit of another month is left.
+update usage.ingest_fallback_buffer as buffer
+set updated_at = :at, credited_by = (
+    select credits.id from usage.usage_adjustments as credits
+    where credits.tenant_id = buffer.tenant_id and credits.site_id = buffer.site_id and credits.kind = 'credit'
+        and credits.idempotency_key like concat('buffer:', buffer.id, ':%') and credits.refused_at is null
+    limit 1
+)
+where tenant_id = :tenant_id and credited_by = any(cast(:ids as uuid[]))
 
 -- units --
 -- What a site's month comes to with everything that was approved of it: frozen, or as counted so far.
@@ -182,3 +197,17 @@ from usage.usage_invoice_lines as lines
 inner join usage.sites as sites on sites.tenant_id = lines.tenant_id and sites.id = lines.site_id
 where lines.tenant_id = :tenant_id and lines.invoice_id = :id
 order by lines.number
+
+-- invoice_reasons --
+-- Of the lines of corrections, which are those of one kind and month together, each reason with its events.
+select lines.number, adjustments.reason, sum(adjustments.quantity)::bigint as events
+from usage.usage_invoice_lines as lines
+inner join usage.usage_invoices as invoices on invoices.tenant_id = lines.tenant_id and invoices.id = lines.invoice_id
+inner join usage.usage_adjustments as adjustments
+    on adjustments.tenant_id = lines.tenant_id and adjustments.site_id = lines.site_id
+    and adjustments.year_month = invoices.year_month and adjustments.of_year_month = lines.of_year_month
+    and adjustments.approved_at is not null and (adjustments.quantity > 0) = (lines.quantity > 0)
+    and lines.told like concat(adjustments.kind, ':%')
+where lines.tenant_id = :tenant_id and lines.invoice_id = :id and lines.kind = 'adjustment'
+group by lines.number, adjustments.reason
+order by lines.number, min(adjustments.created_at), adjustments.reason

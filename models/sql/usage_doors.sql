@@ -21,6 +21,25 @@ from usage.billing_reconciliation_jobs
 select year_month, state from usage.usage_periods
 where tenant_id = :tenant_id and year_month = any(cast(:months as text[]))
 
+-- may_begin --
+-- Months that are over and that nobody has begun, of those that are closed one after the other: from the tenant's first one
+-- on, and before any that is closed.
+select wanted.year_month
+from unnest(cast(:months as text[])) as wanted (year_month)
+where wanted.year_month < :now
+    and wanted.year_month >= least(
+        (select min(year_month) from usage.usage_periods where tenant_id = :tenant_id),
+        (select usage.utc_year_month(min(valid_from)) from usage.site_plans where tenant_id = :tenant_id)
+    )
+    and not exists (
+        select from usage.usage_periods as periods
+        where periods.tenant_id = :tenant_id and (
+            periods.year_month = wanted.year_month
+            or periods.year_month > wanted.year_month and periods.state in ('CLOSED', 'ADJUSTED')
+        )
+    )
+order by wanted.year_month
+
 -- hold_months --
 -- As the gate holds them: none of them changes its state before what was decided by it is written.
 select year_month, state from usage.usage_periods
@@ -51,7 +70,7 @@ insert into usage.usage_adjustments (
 )
 select :tenant_id, :site_id, :month, late.*, 1, 'late', :reason, :actor, :at
 from unnest(cast(:of_months as text[]), cast(:keys as text[])) as late (of_year_month, idempotency_key)
-on conflict (site_id, idempotency_key, kind, tenant_id) where idempotency_key is not null do nothing
+on conflict (site_id, idempotency_key, kind, tenant_id) where idempotency_key is not null and refused_at is null do nothing
 returning idempotency_key
 
 -- hold_file --
@@ -71,21 +90,37 @@ order by started_at
 limit 1
 
 -- note_arrival --
-insert into ops.load_batches (
-    tenant_id, fact, source_system, file_name, file_sha256, mapping_name, status, started_at
+-- What failed is taken again under its own row, however often: when the file came first stands there.
+with again as (
+    update ops.load_batches set status = 'running', file_name = :file, finished_at = null, error = null
+    where tenant_id = :tenant_id and id = (
+        select id from ops.load_batches
+        where tenant_id = :tenant_id and file_sha256 = :digest and fact = 'usage' and source_system = :site
+            and status = 'failed'
+        order by started_at limit 1
+    )
+    returning id
+), new as (
+    insert into ops.load_batches (
+        tenant_id, fact, source_system, file_name, file_sha256, mapping_name, status, started_at
+    )
+    select :tenant_id, 'usage', :site, :file, :digest, concat('usage keys ', cast(:version as text)), 'running', :at
+    where not exists (select from again)
+    returning id
 )
-values (:tenant_id, 'usage', :site, :file, :digest, concat('usage keys ', cast(:version as text)), 'running', :at)
-returning id
+select id from again union all select id from new
 
 -- note_end --
+-- Of all tries together: what an earlier one metered comes again as duplicates.
 update ops.load_batches
-set status = :status, rows_read = :read, rows_inserted = :new, rows_unchanged = :duplicates, rows_rejected = :refused,
+set status = :status, rows_read = greatest(rows_read, :read), rows_inserted = rows_inserted + :new,
+    rows_unchanged = greatest(:duplicates - rows_inserted, 0), rows_rejected = greatest(rows_rejected, :refused),
     finished_at = :at, error = :error
 where tenant_id = :tenant_id and id = :id
 
 -- counted --
 -- What a month of each site came to, with what was refused of it.
-select sites.id, sites.public_id, sites.name, sites.status, coalesce(counters.accepted, 0) as used,
+select sites.id, sites.public_id, sites.name, sites.closed_at, coalesce(counters.accepted, 0) as used,
     coalesce(counters.overage, 0) as overage, coalesce(counters.rejected, 0) as refused
 from usage.sites
 left join usage.usage_counters as counters on counters.tenant_id = sites.tenant_id

@@ -175,3 +175,22 @@ for no key update
 
 -- end_plan --
 update usage.site_plans set valid_to = :at where tenant_id = :tenant_id and id = :id
+
+-- plans --
+select * from usage.site_plans where tenant_id = :tenant_id and site_id = :site_id order by valid_from desc
+
+-- hold_site_of_plan --
+select id from usage.sites
+where tenant_id = :tenant_id and id = (select site_id from usage.site_plans where tenant_id = :tenant_id and id = :id)
+for no key update
+
+-- plan --
+select * from usage.site_plans where tenant_id = :tenant_id and id = :id
+
+-- drop_plan --
+delete from usage.site_plans where tenant_id = :tenant_id and id = :id
+
+-- lengthen_plan --
+-- The plan that would have ended where a dropped one begins, to the end that one had.
+update usage.site_plans set valid_to = :ends
+where tenant_id = :tenant_id and site_id = :site_id and valid_to = :begins

@@ -30,6 +30,16 @@ select greatest(
 -- Given up, and neither tried again nor credited.
 select count(*) from usage.ingest_fallback_buffer where status = 'QUARANTINE' and credited_by is null
 
+-- refused_lately --
+-- By site: each event once, however often it was sent again.
+select sites.public_id as site, count(*) as events
+from usage.usage_decisions as decisions
+inner join usage.sites as sites on sites.tenant_id = decisions.tenant_id and sites.id = decisions.site_id
+where decisions.decision = 'rejected_quota'
+    and decisions.created_at > cast(:at as timestamptz) - interval '1 hour'
+group by sites.public_id
+order by events desc, site
+
 -- archivable --
 -- Closed months of sites whose keys have all expired, and which still stand in the ledger.
 select ledger.tenant_id, tenants.slug as tenant, ledger.site_id, sites.public_id as site, ledger.year_month, ledger.row_count,

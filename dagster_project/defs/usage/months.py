@@ -12,7 +12,7 @@ from dagster_project.defs.usage.marts import marts
 from dagster_project.lib.tables import table
 from dagster_project.settings import settings
 from kernel import tenancy
-from kernel.decisions.switches import OPERATOR
+from kernel.members import OPERATOR
 
 OWNER = "team:billing"
 RECONCILIATION = dg.AssetKey(["usage", "reconciliation"])

@@ -22,10 +22,11 @@ def take_files(context: dg.OpExecutionContext) -> None:
     from kernel.usage import inbox
 
     lines, refused, left = {}, [], []
-    for file in inbox.waiting(settings().usage_inbox):
+    root = settings().usage_inbox
+    for file in inbox.waiting(root):
         name = inbox.shown(file)
         try:
-            done = inbox.take(engine(), file, setting=settings().idempotency_version, clock=_now)
+            done = inbox.take(engine(), root, file, setting=settings().idempotency_version, clock=_now)
             lines[name] = dict(done.statuses)
         except RefusedError as error:
             refused.append(name)

@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from kernel.errors import RefusedError
 from kernel.usage import adjustments, plans
 from kernel.usage.plans import Terms
 from tests.integration.usage.closing import CLOSE_AT, FEBRUARY, MARCH, Closer
+from tests.integration.usage.test_recovery import degraded
 
 
 @pytest.fixture
@@ -193,3 +195,82 @@ def test_adjustments_are_listed_by_what_they_are_about_and_who_pays(billed: Clos
         for month, count in (("2026-01", 1), ("2026-02", 1), ("2026-03", 0), (None, 1)):
             assert len(adjustments.listed(connection, billed.tenant_id, month)) == count
     assert FEBRUARY < MARCH
+
+
+def _refuse(closer: Closer, *ids: UUID, actor: str = "Ben", why: str = "nobody can prove it") -> list[UUID]:
+    with closer.engine.begin() as connection:
+        return adjustments.refuse(connection, closer.tenant_id, ids, why=why, actor=actor, at=FEBRUARY)
+
+
+def test_what_was_refused_costs_nothing_and_is_decided_for_good(billed: Closer) -> None:
+    asked = billed.ask(4)
+    assert _refuse(billed, asked) == [asked]
+    for again in (lambda: billed.approve(asked), lambda: _refuse(billed, asked)):
+        with pytest.raises(RefusedError, match="was refused already"):
+            again()
+    _close_february(billed)
+    assert all(line[0] != "adjustment" for line in billed.lines("2026-02"))
+    with billed.engine.begin() as connection:
+        (row,) = adjustments.listed(connection, billed.tenant_id)
+    assert (row["refuser"], row["refused_why"], row["approved_at"]) == ("Ben", "nobody can prove it", None)
+
+
+def test_what_one_asked_for_oneself_may_be_taken_back(billed: Closer) -> None:
+    _refuse(billed, billed.ask(4), actor="Ann")
+    for actor, why in (("Max", "no approver"), ("operator", "corrects no tenant's usage")):
+        with pytest.raises(RefusedError, match=why):
+            _refuse(billed, billed.ask(4), actor=actor)
+    with pytest.raises(RefusedError, match="at least 10 characters"):
+        _refuse(billed, billed.ask(4), why="no")
+
+
+def test_what_was_approved_is_not_refused(billed: Closer) -> None:
+    asked = billed.ask(4)
+    billed.approve(asked)
+    with pytest.raises(RefusedError, match="was approved already"):
+        _refuse(billed, asked)
+    for query in (
+        "update usage.usage_adjustments set refused_by = 'b', refused_at = now(), refused_why = 'because of it'",
+        "update usage.usage_adjustments set approved_at = null, approved_by = null",
+    ):
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+            billed.pinned(query)
+
+
+def test_a_late_event_that_was_refused_is_billed_by_no_door(billed: Closer) -> None:
+    _refuse(billed, billed.ask(1, kind="late", key="late one"))
+    assert [each.status for each in billed.capture("late one", at=FEBRUARY)] == ["duplicate"]
+
+
+def test_a_credit_that_was_refused_is_asked_for_again(closer: Closer) -> None:
+    degraded(closer, "a")
+    closer.pinned("update usage.ingest_fallback_buffer set status = 'QUARANTINE'")
+    ((buffer_id,),) = closer.pinned("select id from usage.ingest_fallback_buffer")
+
+    def credit() -> UUID:
+        with closer.engine.begin() as connection:
+            (made,) = adjustments.credit(
+                connection,
+                closer.tenant_id,
+                buffer_id,
+                reason="lost with its queue",
+                actor="Ann",
+                at=CLOSE_AT,
+            )
+        return made
+
+    first = credit()
+    with pytest.raises(RefusedError, match="a credit was asked for already"):
+        credit()
+    _refuse(closer, first)
+    assert closer.pinned("select credited_by from usage.ingest_fallback_buffer") == [(None,)]
+    second = credit()
+    assert closer.pinned("select credited_by from usage.ingest_fallback_buffer") == [(second,)]
+
+
+def test_what_cannot_be_taken_away_is_said_when_it_is_asked_for(billed: Closer) -> None:
+    with pytest.raises(RefusedError, match="3 billable events: 4 cannot be taken"):
+        billed.ask(-4)
+    billed.approve(billed.ask(-2))
+    with pytest.raises(RefusedError, match="1 billable events: 2 cannot be taken"):
+        billed.ask(-2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -182,3 +182,18 @@ def test_the_database_deletes_no_row_for_an_archive_that_its_snapshot_does_not_p
 def test_the_database_deletes_no_row_whose_month_is_not_archived(closed: Closer):
     with pytest.raises(sa.exc.IntegrityError, match="closed and archived"):
         closed.pinned("delete from usage.ingest_idempotency")
+
+
+def test_a_clock_ahead_of_the_databases_is_told_and_deletes_nothing(closer: Closer, tmp_path: Path):
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    closer.capture("a", at=ahead)
+    month = f"{ahead:%Y-%m}"
+    closed_at, expired = ahead + timedelta(days=32), ahead + timedelta(days=130)
+    closer.recount(at=closed_at)
+    closer.close_month(month, at=closed_at)
+    (found,) = due(closer, expired)
+    with pytest.raises(
+        RefusedError, match=f"{month} leaves the ledger from .*put this machine's clock right"
+    ):
+        archive.archive(closer.engine, found, tmp_path, at=expired, actor="operator")
+    assert (list(closer.ledger()), list(tmp_path.iterdir())) == (["a"], [])

@@ -118,7 +118,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     loads = importing.shop.pinned(
         "select status, rows_read, rows_inserted from ops.load_batches order by started_at"
     )
-    assert loads == [("failed", 5, 5), ("loaded", 12, 7)]
+    assert loads == [("loaded", 12, 12)], "of both runs together"
     importing.shop.agrees()
 
 
@@ -167,10 +167,48 @@ def test_events_of_a_month_that_is_open_still_are_of_that_month(importing: Impor
     importing.shop.agrees()
 
 
-def test_events_of_a_month_that_nobody_began_are_paid_for_when_they_arrive(importing: Import) -> None:
-    impact = importing.take(importing.file([record("a", received_at=DECEMBER.isoformat())]))
-    assert impact.months == {"2026-01": {"queued": 1}}
+@pytest.mark.parametrize("tells_all", [True, False])
+def test_events_that_came_before_the_first_plan_are_paid_for_when_their_file_arrives_and_told(
+    importing: Import, tells_all: bool
+) -> None:
+    importing.intake = replace(importing.intake, tells_all=tells_all)
+    importing.shop.plan(100)
+    path = importing.file([record("a", received_at=DECEMBER.isoformat())])
+    for run, status in ((importing.intake.foresee, "new"), (importing.take, "queued")):
+        importing.lines.clear()
+        impact = run(path)
+        assert impact.months == {"2026-01": {status: 1}}
+        assert impact.moved == {("2025-12", "2026-01", status): 1}
+        (line,) = importing.lines
+        assert (line.status, line.month) == (status, "2026-01")
+        assert "it came in 2025-12" in line.reason
     assert importing.shop.pinned("select created_at from usage.ingest_idempotency") == [(AT,)]
+    again = importing.take(path)
+    assert (again.statuses, again.moved) == ({"duplicate": 1}, {})
+
+
+def test_a_file_begins_a_month_that_has_a_plan(importing: Import) -> None:
+    importing.shop.plan(1, at=datetime(2025, 11, 1, tzinfo=UTC))
+    late = [record(name, received_at=DECEMBER.isoformat()) for name in "ab"]
+    path = importing.file([*late, record("c")])
+    foreseen = importing.intake.foresee(path)
+    assert foreseen.months == {"2025-12": {"new": 2}, "2026-01": {"new": 1}}
+    assert importing.shop.pinned("select year_month from usage.usage_periods") == []
+    impact = importing.take(path)
+    assert impact.months == {
+        "2025-12": {"queued": 1, "rejected_quota": 1}, "2026-01": {"queued": 1},
+    }  # fmt: skip
+    assert (impact.moved, importing.shop.counters("2025-12")) == ({}, (1, 0, 1))
+    importing.shop.agrees()
+
+
+def test_a_file_begins_no_month_before_one_that_is_closed(importing: Import) -> None:
+    importing.shop.plan(100, at=datetime(2025, 11, 1, tzinfo=UTC))
+    importing.shop.capture("old", at=DECEMBER)
+    importing.shop.close("2025-12")
+    impact = importing.take(importing.file([record("a", received_at="2025-11-20T08:00:00Z")]))
+    assert impact.moved == {("2025-11", "2026-01", "queued"): 1}
+    importing.shop.agrees()
 
 
 def test_events_of_a_closed_month_become_adjustments_once(importing: Import) -> None:

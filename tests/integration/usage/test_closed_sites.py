@@ -12,6 +12,7 @@ from kernel.errors import RefusedError
 from kernel.usage import plans, sites
 from tests.integration.usage.capturing import AT, Shop
 from tests.integration.usage.closing import FEBRUARY, JANUARY, MARCH, Closer
+from tests.integration.usage.doors import opened
 
 
 def test_a_closed_site_takes_no_plan(shop: Shop) -> None:
@@ -60,3 +61,12 @@ def test_a_month_after_a_site_was_closed_costs_nothing(closer: Closer):
     closer.closed()
     closer.close_month("2026-02", at=MARCH)
     assert ([line[0] for line in closer.lines()], closer.lines("2026-02")) == (["base", "included"], [])
+
+
+def test_the_key_of_a_closed_site_is_told_so(shop: Shop) -> None:
+    with opened(shop) as client:
+        with shop.engine.begin() as connection:
+            sites.close(connection, shop.site, actor="ann", at=AT)
+        answer = client.send(client.event("a"))
+    assert (answer.status, answer.body["error"]) == (403, "site_closed")
+    assert shop.ledger() == {}

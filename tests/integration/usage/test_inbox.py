@@ -29,7 +29,7 @@ def put(root: Path, shop: Shop, name: str = "day.jsonl", lines: int = 3, site: s
 
 
 def take(shop: Shop, file: Path) -> dict[str, int]:
-    return dict(inbox.take(shop.engine, file, setting="1", clock=lambda: AT).statuses)
+    return dict(inbox.take(shop.engine, file.parent.parent, file, setting="1", clock=lambda: AT).statuses)
 
 
 def test_a_file_is_metered_and_put_away(shop: Shop, tmp_path: Path):
@@ -56,8 +56,8 @@ def test_bad_lines_are_told_beside_it(shop: Shop, tmp_path: Path):
     file.write_text(file.read_text("utf-8") + "no json\n", encoding="utf-8")
     assert take(shop, file) == {"queued": 3, "invalid": 1}
     told = (file.parent / "taken" / "day.jsonl.lines.csv").read_text("utf-8").splitlines()
-    assert told[0] == "line,status,reason"
-    assert told[1].startswith("4,invalid,")
+    assert told[0] == "file,line,status,reason,key,month"
+    assert told[1].startswith("day.jsonl,4,invalid,")
 
 
 def test_a_file_of_nobody_is_refused_with_the_reason_beside_it(shop: Shop, tmp_path: Path):
@@ -67,6 +67,19 @@ def test_a_file_of_nobody_is_refused_with_the_reason_beside_it(shop: Shop, tmp_p
     why = file.parent / "refused" / "day.jsonl.why.txt"
     assert "name the folder by its public id" in why.read_text("utf-8")
     assert inbox.waiting(tmp_path) == []
+
+
+def test_a_file_beside_the_folders_is_refused_with_the_reason_beside_it(shop: Shop, tmp_path: Path):
+    root = tmp_path / shop.site.public_id
+    root.mkdir()
+    file = root / "day.jsonl"
+    file.write_text('{"url":"u","sid":"v"}\n', encoding="utf-8")
+    assert inbox.waiting(root) == [file]
+    with pytest.raises(RefusedError, match="lies in no site's folder"):
+        inbox.take(shop.engine, root, file, setting="1", clock=lambda: AT)
+    why = root / inbox.ASIDE / "day.jsonl.why.txt"
+    assert "named by a public id" in why.read_text("utf-8")
+    assert (inbox.waiting(root), shop.billable()) == ([], 0)
 
 
 def test_a_file_that_is_not_what_its_name_says_is_refused(shop: Shop, tmp_path: Path):
@@ -104,7 +117,7 @@ def test_of_very_many_bad_lines_the_first_are_told(
     file.write_text("7\n" * 5, encoding="utf-8")
     assert take(shop, file) == {"invalid": 5}
     told = (file.parent / "taken" / "day.jsonl.lines.csv").read_text("utf-8").splitlines()
-    assert [line.split(",")[0] for line in told] == ["line", "1", "2", "3"]
+    assert [line.split(",")[1] for line in told] == ["line", "1", "2", "3"]
 
 
 def test_a_damaged_file_is_tried_once(shop: Shop, tmp_path: Path):
@@ -166,7 +179,15 @@ def test_a_file_stays_for_what_is_not_its_own_fault(
     with pytest.raises(type(error) if stays else RefusedError):
         take(shop, file)
     assert inbox.waiting(tmp_path) == ([file] if stays else [])
-    if not stays:
+    if stays:
+        with pytest.raises(type(error)):
+            take(shop, file)
+        tries = shop.pinned("select status, finished_at is null from ops.load_batches")
+        assert tries == [("failed", False)], "one row, however often it was tried"
+        monkeypatch.undo()
+        assert take(shop, file) == {"queued": 3}
+        assert shop.pinned("select status, error from ops.load_batches") == [("loaded", None)]
+    else:
         assert type(error).__name__ in refused(file.parent)[file.name]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from kernel.errors import RefusedError
 from kernel.usage import plans, verify
@@ -14,6 +15,8 @@ from kernel.usage.plans import Terms, Tier
 from tests.integration.usage.capturing import AT, Shop
 
 DAY = timedelta(days=1)
+# Ahead of the database's clock too, which says what has begun.
+AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def _limit(shop: Shop, at: datetime) -> int:
@@ -85,3 +88,71 @@ def test_an_unlimited_plan_takes_everything_and_includes_it(shop: Shop) -> None:
     assert [(line.kind, line.quantity, line.amount) for line in rated.lines] == [
         ("base", 1, Decimal(5)), ("included", 10**9, Decimal(0)),
     ]  # fmt: skip
+
+
+def _ahead(shop: Shop, limit: int, days: int = 0) -> UUID:
+    return shop.plan(limit, at=AHEAD + days * DAY)
+
+
+def _drop(shop: Shop, plan_id: UUID, at: datetime = AT + DAY) -> plans.Plan:
+    with shop.engine.begin() as connection:
+        return plans.drop(connection, shop.tenant_id, plan_id, actor="ann", at=at)
+
+
+def _known(shop: Shop) -> list[tuple]:
+    with shop.engine.begin() as connection:
+        known = plans.listed(connection, shop.tenant_id, shop.site.id)
+    return [(each.id, each.valid_from, each.valid_to) for each in known]
+
+
+def test_a_plan_that_was_dropped_before_it_began_leaves_everything_as_if_it_had_never_been(shop: Shop):
+    first = shop.plan(10)
+    before = _known(shop)
+    second = _ahead(shop, 20)
+    assert before == [(first, AT, None)]
+    assert _known(shop) == [(second, AHEAD, None), (first, AT, AHEAD)]
+    assert _drop(shop, second).terms.monthly_limit == 20
+    assert _known(shop) == before
+    (event,) = shop.pinned("select event, actor from usage.usage_audit")
+    assert tuple(event) == ("plan_dropped", "ann")
+
+
+def test_the_plan_before_a_dropped_one_holds_until_the_one_behind_it(shop: Shop):
+    first, second, third = shop.plan(10), _ahead(shop, 20), _ahead(shop, 30, days=1)
+    _drop(shop, second)
+    assert _known(shop) == [(third, AHEAD + DAY, None), (first, AT, AHEAD + DAY)]
+
+
+def test_a_plan_is_replaced_before_it_begins_and_the_present_one_is_changed(shop: Shop):
+    shop.plan(10)
+    wrong = _ahead(shop, 20)
+    with pytest.raises(RefusedError, match="or drop that one"):
+        shop.plan(11, at=AT + DAY)
+    _drop(shop, wrong)
+    shop.plan(11, at=AT + DAY)
+    _ahead(shop, 21)
+    assert [_limit(shop, at) for at in (AT, AT + DAY, AHEAD)] == [10, 11, 21]
+
+
+def test_a_plan_that_began_is_not_dropped(shop: Shop):
+    first, second = shop.plan(10), _ahead(shop, 20)
+    for plan_id, at in ((first, AT), (second, AHEAD)):
+        with pytest.raises(RefusedError, match="ruled by it: set another one"):
+            _drop(shop, plan_id, at)
+    with pytest.raises(RefusedError, match="no plan"):
+        _drop(shop, uuid4())
+
+
+def test_the_database_moves_no_end_into_another_plan_nor_one_that_has_come(shop: Shop):
+    shop.plan(10)
+    shop.plan(20, at=AT + DAY)
+    _ahead(shop, 30)
+    for valid_to in (AHEAD + DAY, AHEAD - DAY, None):
+        for limit in (10, 20):
+            with pytest.raises(sa.exc.IntegrityError, match="only ended"):
+                shop.pinned(
+                    "update usage.site_plans set valid_to = :at where monthly_limit = :limit",
+                    at=valid_to, limit=limit,
+                )  # fmt: skip
+    with pytest.raises(sa.exc.IntegrityError, match="what was metered and invoiced stays"):
+        shop.pinned("delete from usage.site_plans where monthly_limit = 20")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from kernel.usage import recovery, watchtower
+from kernel.usage import audit, recovery, watchtower
 from tests.integration.usage.closing import CLOSE_AT, JANUARY, Closer, closer
 from tests.integration.usage.test_recovery import degraded, fails
 
@@ -77,6 +77,16 @@ def test_a_month_that_nobody_closed(shop: Closer):
     assert "2026-01" in found.told
 
 
+def test_events_that_were_refused_for_quota(shop: Closer):
+    shop.plan(0, at=JANUARY)
+    shop.capture("a", "b", at=JANUARY)
+    shop.capture("a", at=SOON)
+    assert statuses(shop) == {"quotaRejectionsLast1h": "degraded"}
+    found = seen(shop)["quotaRejectionsLast1h"]
+    assert (found.value, f": 2 of {shop.site.public_id};" in found.told) == (2, True)
+    assert statuses(shop, JANUARY + timedelta(hours=1)) == {}
+
+
 def test_a_check_that_cannot_be_made_is_unknown_and_hides_no_other(shop: Closer):
     degraded(shop, "a")
     with shop.engine.begin() as connection:
@@ -85,3 +95,11 @@ def test_a_check_that_cannot_be_made_is_unknown_and_hides_no_other(shop: Closer)
     assert found["staleReconciliationJobs"].status == "unknown"
     assert found["ingestPublishFailuresLast15m"].status == "degraded"
     assert watchtower.overall([found["staleReconciliationJobs"]]) == "degraded"
+
+
+def test_an_audit_that_was_changed(shop: Closer):
+    with shop.engine.begin() as connection:
+        audit.append(connection, shop.tenant_id, "month_closed", actor="ann", at=JANUARY)
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        connection.exec_driver_sql("update usage.usage_audit set actor = 'eve'")
+    assert statuses(shop) == {"auditBroken": "critical"}

@@ -235,3 +235,11 @@ def test_a_small_file_takes_little_memory(tmp_path: Path, made: Callable[[Path],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 80
+
+
+@pytest.mark.parametrize("told", ["1768471200", "0", "1999-12-31T23:59:59Z"])
+def test_seconds_are_not_taken_for_milliseconds(tmp_path: Path, told: str) -> None:
+    part = _one(_csv(tmp_path, "url,received_at", f"u,{told}", "v,2000-01-01T00:00:00Z"))
+    ((line, why),) = part.refused
+    assert (line, why.startswith("received_at_before_2000: "), "milliseconds" in why) == (2, True, True)
+    assert part.lines == [3]
