@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+import models.books_lines  # noqa: F401 - an entry refers to the bank line that it books
 from models.base import (
-    Json,
     Timestamp,
     Uuid,
+    audit,
     check,
     created_at,
     currency,
@@ -101,6 +102,9 @@ journal_entries = table(
     sa.ForeignKeyConstraint(
         ["tenant_id", "reverses_id"], ["books.journal_entries.tenant_id", "books.journal_entries.id"]
     ),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "source_txn_id"], ["books.transactions.tenant_id", "books.transactions.id"]
+    ),
     check("(status = 'posted') = (posted_at is not null)", "posted_at"),
     check("status not in ('approved', 'posted') or approved_by is not null", "approved_by"),
     check("status <> 'rejected' or not is_live", "is_live"),
@@ -133,15 +137,21 @@ journal_lines = table(
     sa.Index("journal_lines_account_idx", "tenant_id", "account_code"),
 )  # fmt: skip
 
-books_audit = table(
+# The other bank line of an entry that moves money between two of the tenant's own accounts: it is booked by the entry as
+# long as that lives, and is the source of none.
+transfers = table(
     "books",
-    "books_audit",
+    "transfers",
     tenant_id(),
-    sa.Column("number", sa.BigInteger, primary_key=True),
-    sa.Column("at", Timestamp, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("detail", Json, nullable=False),
-    sa.Column("previous_hash", sa.Text, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False),
-)
+    sa.Column("entry_id", Uuid, primary_key=True),
+    sa.Column("txn_id", Uuid, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "entry_id"], ["books.journal_entries.tenant_id", "books.journal_entries.id"], ondelete="CASCADE"
+    ),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "txn_id"], ["books.transactions.tenant_id", "books.transactions.id"], ondelete="CASCADE"
+    ),
+    sa.Index("transfers_txn_idx", "tenant_id", "txn_id"),
+)  # fmt: skip
+
+books_audit = audit("books")

@@ -278,6 +278,8 @@ def _why(error: sa.exc.IntegrityError) -> str:
     told = str(error.orig)
     if "journal_entries_source_key" in told:
         return "a bank line is booked by another entry already: reject or reverse that one first"
+    if "source_txn_id" in told:
+        return "an entry books a bank line that the tenant does not have: import its statement first"
     if "account_code" in told:
         return "a line names an account that the chart of accounts does not have: add it, or name another one"
     if "reverses" in told:

@@ -5,14 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-import models.actions
-import models.books
-import models.decisions
-import models.delivery
-import models.ops
-import models.spine
-import models.usage  # noqa: F401 - imported to register the tables
-from models.base import metadata
+from models.every import metadata
 
 _OURS = {"spine", "ops", "delivery", "usage", "books"}
 _LOCK = 7_283_105_001  # any constant, the same in every process

@@ -8,14 +8,15 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.books import ledger
 from kernel.books.ledger import Entry, Line
-from models.books import accounts
+from models.books import accounts, bank_accounts
+from models.books_lines import statement_files, transactions
 
 AT = datetime(2026, 1, 15, 10, tzinfo=UTC)
 ON = date(2026, 1, 15)
@@ -38,6 +39,35 @@ class Books:
         """A function of the ledger, in a transaction of its own."""
         with self.engine.begin() as connection:
             return step(connection, self.tenant_id, *given, **{"actor": "ann", "at": AT} | named)
+
+    def bank_line(self, minor: int = -1234, *, on: date = ON, description: str = "Stapler") -> UUID:
+        """A transaction of the tenant's checking account, as an import leaves it."""
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.tenant_id)
+            of_tenant = {"tenant_id": self.tenant_id}
+            account = bank_accounts.c.tenant_id == self.tenant_id
+            account_id = connection.scalar(sa.select(bank_accounts.c.id).where(account))
+            if account_id is None:
+                made = of_tenant | {
+                    "id": uuid4(),
+                    "name": "Checking",
+                    "kind": "checking",
+                    "currency": "USD",
+                    "account_code": "1000",
+                }
+                connection.execute(bank_accounts.insert().values(made))
+                account_id = made["id"]
+            file = of_tenant | {
+                "id": uuid4(), "bank_account_id": account_id, "sha256": uuid4().hex, "name": "a.csv", "format": "csv",
+                "size_bytes": 1, "imported_by": "ann", "imported_at": AT,
+            }  # fmt: skip
+            connection.execute(statement_files.insert().values(file))
+            line = of_tenant | {
+                "id": uuid4(), "bank_account_id": account_id, "content_hash": uuid4().bytes, "post_date": on,
+                "amount_minor": minor, "currency": "USD", "description": description, "first_file_id": file["id"],
+            }  # fmt: skip
+            connection.execute(transactions.insert().values(line))
+        return line["id"]
 
     def posted(self, *entries: Entry) -> list[UUID]:
         ids = [each.id for each in entries]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from datetime import date
 from decimal import Decimal
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -64,7 +63,7 @@ def test_what_does_not_balance_is_neither_approved_nor_posted(books: Books) -> N
 
 
 def test_of_a_bank_line_one_entry_lives(books: Books) -> None:
-    line = uuid4()
+    line = books.bank_line()
     (first,) = books.posted(entry(source_txn_id=line))
     with pytest.raises(RefusedError, match="booked by another entry"):
         books.do(ledger.propose, [entry(source_txn_id=line)])
@@ -74,7 +73,7 @@ def test_of_a_bank_line_one_entry_lives(books: Books) -> None:
 
 
 def test_a_rejected_proposal_leaves_its_bank_line_free(books: Books) -> None:
-    line = uuid4()
+    line = books.bank_line()
     first = entry(source_txn_id=line)
     books.do(ledger.propose, [first])
     books.do(ledger.reject, [first.id], reason="not ours")

@@ -1,0 +1,309 @@
+"""Decisions about bank lines: what is proposed, how sure, which gates hold, and why; each logged, bound to the one before it.
+
+What follows from a decision stands in `journal` and `review`. Probabilities come from outside: a model's raw ones with
+the lines, a calibrator as a function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+import sqlalchemy as sa
+
+from kernel import chain, tenancy
+from kernel.books import anomaly, autopost, blend, facts, rules, transfers
+from kernel.books.contract import BankLine, Reason, Scored
+from kernel.books.facts import Known
+from kernel.books.rules import Ruled, Ruleset
+from kernel.books.transfers import Side
+from models.books_learning import decisions
+from models.statements import array, statements, texts
+
+Calibrated = Callable[[np.ndarray], np.ndarray]
+
+_AT_ONCE = 5_000
+_HITS_TOLD = 5
+# Of a number people read four digits; more, and the text of its JSON is no longer everywhere the same.
+_DIGITS = 4
+_NO_MEMORY = autopost.Memory()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A line with all that is decided about it. `failures` are the gates that do not hold, the primary reason first."""
+
+    line: BankLine
+    scored: Scored
+    ruled: Ruled
+    calibrated_p: float | None
+    memory: autopost.Memory
+    unusual: anomaly.Unusual | None
+    side: Side | None
+    failures: tuple[Reason, ...]
+    verdict: str
+    is_audited: bool
+    held_back: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """`already_labelled`: lines that people answered before, which were passed by. `reasons` counts primary reasons."""
+
+    count: int
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    already_labelled: int = 0
+    first_number: int | None = None
+    last_number: int | None = None
+
+
+def decide(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    lines: Sequence[BankLine],
+    modelled: Sequence[Scored] | None,
+    *,
+    run_id: str,
+    at: datetime,
+    calibrated: Calibrated | None = None,
+    calibrator_version: str = "none",
+    budget_fallback: bool = False,
+    ruleset: Ruleset | None = None,
+    shadow: Mapping[UUID, Scored] | None = None,
+    again: bool = False,
+) -> Decided:
+    """Decides about lines and logs it, in this transaction.
+
+    `modelled`: what a model says of each line, in their order; None without one. `calibrated` takes raw probabilities to
+    calibrated ones; without it every line goes to review. `budget_fallback`: the tenant's budget for language models is
+    used up. `shadow`: what a newer version says, which is noted and decides nothing. `again`: lines with a label too.
+    """
+    tenancy.service(connection, tenant_id)
+    # One after another: what is known is read when the decisions before are there.
+    chain.hold(connection, decisions, tenant_id)
+    ruleset = ruleset or rules.load(connection, tenant_id)
+    modelled = modelled or [silent(line.id) for line in lines]
+    known = facts.read(connection, tenant_id, lines, at=at)
+    open_ones = [
+        pair for pair in zip(lines, modelled, strict=True) if again or pair[0].id not in known.labelled
+    ]
+    passed_by = len(lines) - len(open_ones)
+    if not open_ones:
+        return Decided(0, already_labelled=passed_by)
+    lines, modelled = map(list, zip(*open_ones, strict=True))
+    ruled = rules.evaluate(ruleset, lines)
+    sides = transfers.find(connection, tenant_id, lines, ruled, ruleset)
+    if missing := sides.keys() - {line.id for line in lines}:
+        added = transfers.read(connection, tenant_id, sorted(missing, key=str))
+        lines += added
+        modelled += [silent(line.id) for line in added]
+        ruled += rules.evaluate(ruleset, added)
+        known = facts.read(connection, tenant_id, lines, at=at)
+    judged = judge(
+        tenant_id, lines, blend.blend(ruled, modelled), ruled, known,
+        calibrated=calibrated, budget_fallback=budget_fallback, sides=sides,
+    )  # fmt: skip
+    told = [
+        _row(each, model, known, (shadow or {}).get(each.line.id))
+        for each, model in zip(judged, modelled, strict=True)
+    ]
+    same_for_all = {
+        "run_id": run_id,
+        "decided_at": at,
+        "threshold": _decimal(None if known.gate.threshold is None else float(known.gate.threshold)),
+        "ruleset_version": ruleset.version,
+        "calibrator_version": calibrator_version,
+        "config_version": known.held.version,
+    }
+    first, last = _write(connection, tenant_id, told, same_for_all)
+    return Decided(
+        len(judged), Counter(each.verdict for each in judged),
+        Counter(each.failures[0] for each in judged if each.failures), passed_by, first, last,
+    )  # fmt: skip
+
+
+def silent(txn_id: UUID) -> Scored:
+    """What is said of a line where there is no model."""
+    return Scored(txn_id, None, 0.0, (), True, "none", "none")
+
+
+def judge(
+    tenant_id: UUID,
+    lines: Sequence[BankLine],
+    scored: Sequence[Scored],
+    ruled: Sequence[Ruled],
+    known: Known,
+    *,
+    calibrated: Calibrated | None,
+    budget_fallback: bool = False,
+    sides: Mapping[UUID, Side] | None = None,
+) -> list[Judged]:
+    """What would be decided, by what is known: nothing is read and nothing written."""
+    raw = np.fromiter((each.raw_p for each in scored), float, len(scored))
+    fitted = None if calibrated is None else np.clip(calibrated(raw), 0.0, 1.0).tolist()
+    given = known.held.settings
+    threshold = None if known.gate.threshold is None else float(known.gate.threshold)
+    made = []
+    for place, (line, score, rule) in enumerate(zip(lines, scored, ruled, strict=True)):
+        is_out = line.amount_minor < 0
+        side = (sides or {}).get(line.id)
+        # A pair is told by its two lines, not by a model: how often that is right, no calibrator has seen.
+        account = side.account if side else score.account
+        p = None if fitted is None or side or score.account is None else round(fitted[place], 8)
+        memory = known.memory.get((line.vendor, is_out), _NO_MEMORY)
+        unusual = anomaly.look(
+            line, known.usual.get((line.vendor, is_out, line.currency)),
+            large_amount=given.large_amount, is_suspected=line.id in known.suspected,
+        )  # fmt: skip
+        failing = autopost.failures(
+            autopost.Facts(
+                account, known.bank_code[line.id], p, threshold, memory, given.coldstart_min_labels, budget_fallback,
+                unusual is not None, rule.has_conflict,
+            ),
+            known.accounts_in_use,
+        )  # fmt: skip
+        held_back = _held_back(tenant_id, line, known) if known.may_post and not failing else None
+        posts = known.may_post and not failing and held_back is None
+        is_audited = posts and autopost.is_drawn("audit", tenant_id, line.id, given.audit_percent)
+        verdict = "review" if failing else "posted" if posts else "would_post"
+        made.append(
+            Judged(line, score, rule, p, memory, unusual, side, failing, verdict, is_audited, held_back)
+        )
+    return made
+
+
+def _held_back(tenant_id: UUID, line: BankLine, known: Known) -> str | None:
+    """Why a line that passed every gate is still left to a person, where lines are posted."""
+    month = f"{line.on:%Y-%m}"
+    if month in known.locked_months:
+        return f"month {month} is locked"
+    if not autopost.is_drawn("autopost", tenant_id, line.id, known.canary_percent):
+        return f"{known.canary_percent} % of lines are posted so far"
+    return None
+
+
+def _row(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> dict[str, Any]:
+    """The columns of a decision that differ from line to line, as the database will give them back."""
+    side, scored = each.side, each.scored
+    return {
+        "txn_id": str(each.line.id),
+        "vendor": each.line.vendor,
+        "proposed_account": side.account if side else scored.account,
+        "raw_p": _decimal(scored.raw_p),
+        "calibrated_p": _decimal(each.calibrated_p),
+        "verdict": each.verdict,
+        "not_auto_post_reason": each.failures[0] if each.failures else None,
+        "failures": list(each.failures),
+        "is_audited": each.is_audited,
+        "label_count": each.memory.label_count,
+        "is_new_vendor": scored.is_new_vendor,
+        "model_version": scored.model_version,
+        "feature_hash": scored.feature_hash,
+        "explain": _explain(each, model, known, shadow),
+    }
+
+
+def _explain(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> dict[str, Any]:
+    memory = each.memory
+    told: dict[str, Any] = {
+        "cold_start": {
+            "consistent": memory.is_consistent(known.held.settings.coldstart_min_labels),
+            "suggested_account": memory.last[0] if memory.last else None,
+        },
+        "model": {"account": model.account, "p": round(model.raw_p, _DIGITS), "top": _top(model)},
+        "gate": {"certificate": known.gate.certificate, "closed": known.gate.why},
+    }
+    if each.ruled.hits:
+        deciding = None if each.ruled.has_conflict else each.ruled.deciding
+        told["rules"] = {
+            "decided": deciding and deciding.id,
+            "conflict": each.ruled.has_conflict,
+            "hits": [
+                [rule.id, rule.account, rule.pattern, rule.priority] for rule in each.ruled.hits[:_HITS_TOLD]
+            ],
+        }
+    if each.scored is not model:
+        told["blend"] = _top(each.scored)
+    if model.sources:
+        told["sources"] = _plain(model.sources)
+    if each.unusual:
+        told["anomaly"] = {
+            "why": each.unusual.why,
+            "z": _plain(each.unusual.z),
+            "detector": anomaly.DETECTOR,
+        }
+    if each.side:
+        told["transfer"] = {"with": str(each.side.other_id), "is_out": each.side.is_out}
+    if each.held_back:
+        told["held_back"] = each.held_back
+    if shadow is not None:
+        told["shadow"] = {
+            "version": shadow.model_version,
+            "account": shadow.account,
+            "p": round(shadow.raw_p, _DIGITS),
+        }
+    return told
+
+
+def _top(scored: Scored) -> list[list[Any]]:
+    return [[account, round(p, _DIGITS)] for account, p in scored.top]
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON that reads the same whoever writes it."""
+    if isinstance(value, float):
+        return round(value, _DIGITS) + 0.0 if math.isfinite(value) and abs(value) < 10**15 else str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(each) for each in value]
+    return _plain(value.item()) if isinstance(value, np.generic) else str(value)
+
+
+def _decimal(p: float | None) -> str | None:
+    return None if p is None else f"{p:.8f}"
+
+
+def _write(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    told: Sequence[dict[str, Any]],
+    same_for_all: Mapping[str, Any],
+) -> tuple[int, int]:
+    """Logs the decisions; the first number and the last."""
+    first = last = 0
+    for start in range(0, len(told), _AT_ONCE):
+        some = told[start : start + _AT_ONCE]
+        rows = list(chain.bound(connection, decisions, tenant_id, (row | same_for_all for row in some)))
+        column = {name: [row[name] for row in rows] for name in rows[0]}
+        first, last = first or column["number"][0], column["number"][-1]
+        connection.execute(
+            statements("books_decide")["write"],
+            {
+                **{name: value for name, value in same_for_all.items() if name != "decided_at"},
+                "tenant_id": tenant_id,
+                "at": same_for_all["decided_at"],
+                **{name: texts(column[name]) for name in _TEXTS},
+                **{name: array("NULL" if each is None else each for each in column[name]) for name in _PLAIN},
+                "failures": array(f'"{",".join(each)}"' for each in column["failures"]),
+                "explain": texts([orjson.dumps(each).decode() for each in column["explain"]]),
+            },
+        )
+    return first, last
+
+
+_TEXTS = ("vendor", "proposed_account", "model_version", "feature_hash")
+_PLAIN = (
+    "number", "txn_id", "raw_p", "calibrated_p", "verdict", "not_auto_post_reason", "is_audited", "label_count",
+    "is_new_vendor", "previous_hash", "hash",
+)  # fmt: skip

@@ -1,0 +1,127 @@
+"""Whole ledgers as files: the general ledger, the trial balance, and a Beancount ledger. Each says the same at any time of
+the same entries; nothing is marked as handed out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.books import ledger
+from kernel.books.export_formats import beancount, cells
+from kernel.books.export_formats.entry import Line, Posted, number
+from kernel.money import major
+from models.spine import tenants
+from models.statements import statements
+
+LEDGER_COLUMNS = (
+    "Account", "AccountName", "Date", "JournalNumber", "Memo", "Debit", "Credit", "Balance", "Currency",
+)  # fmt: skip
+TRIAL_COLUMNS = ("Account", "AccountName", "Type", "Currency", "TotalDebits", "TotalCredits", "Balance")
+_AT_A_TIME = 10_000  # rows that are held in memory
+
+
+def general_ledger(connection: sa.Connection, tenant_id: UUID, first: date, last: date) -> Iterator[str]:
+    """CSV: of each account and currency what it held before the days, every line in them, and the balance after it.
+
+    The balance is debit less credit. Pieces of text, to be written one after the other.
+    """
+    tenancy.service(connection, tenant_id)
+    yield _csv([LEDGER_COLUMNS])
+    rows = _streamed(connection, "lines_by_account", tenant_id, first=first, last=last)
+    for (code, currency), lines in groupby(rows, lambda row: (row.code, row.currency)):
+        yield _csv(_account(code, currency, lines))
+
+
+def trial_balance(connection: sa.Connection, tenant_id: UUID, until: date) -> str:
+    """CSV: what was posted to each account up to a day and on it, and for each currency a row TOTALS."""
+    found = ledger.trial_balance(connection, tenant_id, until)
+    rows: list[Sequence[str]] = [
+        (cells.text(each.code), cells.text(each.name), each.type, each.currency, *_amounts(each.debit, each.credit))
+        for each in found
+    ]  # fmt: skip
+    for currency in sorted({each.currency for each in found}):
+        of_currency = [each for each in found if each.currency == currency]
+        debit, credit = sum(each.debit for each in of_currency), sum(each.credit for each in of_currency)
+        rows.append(("TOTALS", "", "", currency, *_amounts(debit, credit)))
+    return _csv([TRIAL_COLUMNS, *rows])
+
+
+def beancount_ledger(connection: sa.Connection, tenant_id: UUID, last: date) -> Iterator[str]:
+    """All that was posted up to a day and on it, as Beancount reads it. Pieces of text."""
+    tenancy.service(connection, tenant_id)
+    tenant = connection.execute(
+        sa.select(tenants.c.name, tenants.c.default_currency).where(tenants.c.id == tenant_id)
+    ).one()
+    given = {"tenant_id": tenant_id, "last": last}
+    # Without entries there is no day to open accounts on.
+    opened = connection.execute(_sql("first_date"), given).scalar_one() or date.min
+    found = connection.execute(_sql("accounts"), given) if opened > date.min else ()
+    chart = [beancount.Account(*row) for row in found]
+    names = beancount.named(chart)
+    yield beancount.header(tenant.name, tenant.default_currency, names, chart, opened)
+    replaced = dict(map(tuple, connection.execute(_sql("replaced"), given)))
+    rows = _streamed(connection, "posted_lines", tenant_id, last=last)
+    yield from beancount.transactions(_entries(tenant_id, rows, replaced), names)
+
+
+def _account(code: str, currency: str, lines: Iterator[sa.Row[Any]]) -> Iterator[Sequence[str]]:
+    balance: int | None = None
+    for line in lines:
+        if balance is None:
+            balance = line.opening
+            if balance:
+                opening = cells.amount(major(balance, currency))
+                yield (code, cells.text(line.name), "", "", "Opening balance", "", "", opening, currency)
+        if line.id is None:
+            continue
+        balance += line.debit_minor - line.credit_minor
+        told = [
+            cells.amount(major(each, currency)) for each in (line.debit_minor, line.credit_minor, balance)
+        ]
+        memo = cells.text(line.line_memo or line.memo)
+        yield (
+            code, cells.text(line.name), line.entry_date.isoformat(), number(line.id), memo, *told, currency,
+        )  # fmt: skip
+
+
+def _entries(tenant_id: UUID, rows: Iterator[sa.Row[Any]], replaced: Mapping[UUID, UUID]) -> Iterator[Posted]:
+    for _, of_entry in groupby(rows, lambda row: row.id):
+        first, *others = of_entry
+        lines = tuple(
+            Line(row.account_code, "", row.debit_minor, row.credit_minor, row.line_memo)
+            for row in (first, *others)
+        )
+        yield Posted(
+            tenant_id, first.id, first.entry_date, first.currency, first.memo, lines,
+            first.reverses_id, replaced.get(first.id),
+        )  # fmt: skip
+
+
+def _amounts(debit: Decimal, credit: Decimal) -> tuple[str, str, str]:
+    return cells.amount(debit), cells.amount(credit), cells.amount(debit - credit)
+
+
+def _csv(rows: Any) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\r\n").writerows(rows)
+    return written.getvalue()
+
+
+def _streamed(connection: sa.Connection, name: str, tenant_id: UUID, **given: Any) -> Iterator[sa.Row[Any]]:
+    options = {"yield_per": _AT_A_TIME}
+    with connection.execute(_sql(name), {"tenant_id": tenant_id} | given, execution_options=options) as found:
+        yield from found
+
+
+def _sql(name: str) -> sa.TextClause:
+    return statements("books_export")[name]

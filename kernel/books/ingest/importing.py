@@ -1,0 +1,226 @@
+"""Importing a statement: one transaction a file, lines that are new stored, known ones seen again, bad ones kept aside.
+
+How files are read stands in `reading`, what makes two lines one in `identity`, the SQL in models/sql/books_ingest.sql.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import orjson
+import sqlalchemy as sa
+
+from kernel import chain, tenancy
+from kernel.books.ingest.balances import TieOut, tie_out
+from kernel.books.ingest.identity import Identified, identified
+from kernel.books.ingest.mapping import Mapping
+from kernel.books.ingest.reading import bytes_of, read
+from kernel.books.ingest.statement import Account, Format, Limits, Problem, Rejected, Statement
+from kernel.books.ingest.tables import shown
+from kernel.books.vendors import normalise
+from kernel.errors import RefusedError
+from kernel.money import major
+from models.books import books_audit
+from models.statements import statements
+
+_BLOCK = 1 << 20  # characters that are copied at once
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a file gave. `is_new` is False for bytes that were imported before, by which nothing changes.
+
+    `new` and `known` count lines, `known` those that an earlier file told of too; `suspected` are new ones that may be
+    known ones told otherwise. `off` is what the lines and the balances disagree by. `problems` did not stop the import.
+    """
+
+    file_id: UUID
+    format: Format
+    account: str
+    is_new: bool
+    new: int
+    known: int
+    rejected: int
+    suspected: int
+    first_date: date | None
+    last_date: date | None
+    tie_out: Literal["tied", "off", "unknown"]
+    off: Decimal | None
+    rejects: tuple[Rejected, ...]
+    problems: tuple[Problem, ...]
+    seconds: float
+
+
+def import_file(
+    engine: sa.Engine,
+    tenant_id: UUID,
+    bank_account_id: UUID,
+    path: Path,
+    *,
+    actor: str,
+    at: datetime,
+    mapping: Mapping | None = None,
+    dry_run: bool = False,
+    limits: Limits | None = None,
+) -> Imported:
+    """Imports a statement of a bank account, all of it or nothing; a dry run does it and takes it back.
+
+    Raises StatementError, a RefusedError with a code, for a file that cannot be read, and RefusedError for an account
+    that the tenant does not have. Of several imports into one account, one at a time.
+    """
+    started = time.monotonic()
+    mapping, limits = mapping or Mapping(), limits or Limits()
+    data = bytes_of(path, limits)
+    with engine.connect() as connection, connection.begin() as transaction:
+        tenancy.service(connection, tenant_id)
+        account = _held(connection, tenant_id, bank_account_id)
+        of = {"tenant_id": tenant_id, "bank_account_id": bank_account_id}
+        used = mapping.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        known_as = of | {"sha256": sha256(data).hexdigest(), "mapping": json.dumps(used, sort_keys=True)}
+        known_as["mapping_sha256"] = sha256(known_as["mapping"].encode()).hexdigest() if used else ""
+        before = connection.execute(_SQL["known_file"], known_as).first()
+        if before is not None:
+            return _unchanged(before, account.currency, time.monotonic() - started)
+        with _uncollected():
+            statement = read(data, account, mapping, limits)
+            found = list(identified(bank_account_id, statement.lines))
+        told = tie_out(statement, [each.line for each in found if not each.is_repeated])
+        file = known_as | {
+            "id": uuid4(),
+            "name": shown(path.name),
+            "size_bytes": len(data),
+            "actor": actor,
+            "at": at,
+        }
+        _add_file(connection, file, statement, told)
+        new, suspected = _add_lines(connection, file, found)
+        _add_rejected(connection, file, statement.rejected)
+        counted = {"new_count": new, "known_count": len(found) - new}
+        connection.execute(_SQL["count"], file | counted)
+        chain.append(
+            connection, books_audit, tenant_id, "statement_imported", actor=actor, at=at, file_id=file["id"],
+            name=file["name"], sha256=file["sha256"], rejected=len(statement.rejected), **counted,
+        )  # fmt: skip
+        if dry_run:
+            transaction.rollback()
+    days = [line.post_date for line in statement.lines]
+    return Imported(
+        file["id"], statement.format, statement.account, True, new, len(found) - new, len(statement.rejected), suspected,
+        min(days, default=None), max(days, default=None), told.state,
+        None if told.off_minor is None else major(told.off_minor, statement.currency),
+        statement.rejected, (*statement.problems, *filter(None, [told.problem])), time.monotonic() - started,
+    )  # fmt: skip
+
+
+_SQL = statements("books_ingest")
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for cycles: of the many objects of a file none is in one, and it takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _held(connection: sa.Connection, tenant_id: UUID, account_id: UUID) -> Account:
+    found = connection.execute(_SQL["hold_account"], {"tenant_id": tenant_id, "id": account_id}).first()
+    if found is None:
+        raise RefusedError(f"the tenant has no bank account {account_id}: name one of its own")
+    return Account(found.currency, found.kind == "card")
+
+
+def _unchanged(row: sa.Row[Any], currency: str, seconds: float) -> Imported:
+    off = None if row.off_minor is None else major(row.off_minor, currency)
+    return Imported(
+        row.id, row.format, "", False, 0, row.new_count + row.known_count, row.rejected_count, 0, row.first_date,
+        row.last_date, row.tie_out, off, (), (), seconds,
+    )  # fmt: skip
+
+
+def _add_file(connection: sa.Connection, file: dict[str, Any], statement: Statement, told: TieOut) -> None:
+    days = [line.post_date for line in statement.lines]
+    given = file | {
+        "format": statement.format,
+        "first_date": min(days, default=None),
+        "last_date": max(days, default=None),
+        "line_count": len(days) + len(statement.rejected),
+        "rejected_count": len(statement.rejected),
+        "opening_minor": told.opening_minor,
+        "closing_minor": told.closing_minor,
+        "tie_out": told.state,
+        "off_minor": told.off_minor,
+    }
+    connection.execute(_SQL["add_file"], given)
+
+
+def _add_lines(
+    connection: sa.Connection, file: dict[str, Any], found: Sequence[Identified]
+) -> tuple[int, int]:
+    """How many lines are new, and how many of those may be known ones."""
+    if not found:
+        return 0, 0
+    connection.execute(_SQL["stage"])
+    _copy(connection, _SQL["copy"].text, map(_row, found))
+    days = [each.line.post_date for each in found]
+    given = {
+        "tenant_id": file["tenant_id"], "bank_account_id": file["bank_account_id"], "file_id": file["id"], "at": file["at"],
+        "first_date": min(days), "last_date": max(days),
+    }  # fmt: skip
+    if any(each.line.bank_ref for each in found):
+        connection.execute(_SQL["suspect_same_id"], given)
+        connection.execute(_SQL["suspect_same_id_here"])
+    connection.execute(_SQL["suspect_alike"], given)
+    new, suspected = connection.execute(_SQL["add_transactions"], given).one()
+    if new < len(found):
+        connection.execute(_SQL["add_sightings"], given)
+    return new, suspected
+
+
+def _row(each: Identified) -> tuple[Any, ...]:
+    line = each.line
+    return (
+        line.number, each.id, each.is_repeated, "\\x" + each.content_hash.hex(), each.occurrence, line.bank_ref, line.post_date,
+        line.value_date, line.amount_minor, line.currency, line.description, line.counterparty,
+        normalise(line.counterparty or line.description), line.reference, line.bank_category, line.card,
+        orjson.dumps(line.raw).decode() if line.raw else "{}",
+    )  # fmt: skip
+
+
+def _add_rejected(connection: sa.Connection, file: dict[str, Any], rejected: Sequence[Rejected]) -> None:
+    if rejected:
+        connection.execute(_SQL["stage_rejected"])
+        rows = ((each.number, each.code, each.reason, each.raw) for each in rejected)
+        _copy(connection, _SQL["copy_rejected"].text, rows)
+        connection.execute(_SQL["add_rejected"], {"tenant_id": file["tenant_id"], "file_id": file["id"]})
+
+
+def _copy(connection: sa.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """An empty value is null but in the columns that the statement says are never null."""
+    block = io.StringIO(newline="")
+    write = csv.writer(block, lineterminator="\n").writerow
+    with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            write(row)
+            if block.tell() >= _BLOCK:
+                copy.write(block.getvalue())
+                block.seek(0)
+                block.truncate()
+        copy.write(block.getvalue())

@@ -1,0 +1,235 @@
+"""The table in a CSV file: its encoding, its delimiter, its header, and which column is which field.
+
+What stands in the fields is the work of `csv_file`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kernel.books.ingest.mapping import Mapping
+from kernel.books.ingest.statement import StatementError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_HEADER_WITHIN = 40  # lines: banks write a few about the account above the table
+# By what banks call them, the likeliest first.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "post_date": (
+        "post date", "posting date", "posted date", "posted", "date posted", "date", "booking date", "transaction date",
+        "trans date", "trans. date", "datetime",
+    ),
+    "value_date": ("value date", "effective date", "settlement date"),
+    "amount": ("amount", "transaction amount", "trans amount", "value", "sum"),
+    "debit": (
+        "debit", "debits", "debit amount", "withdrawal", "withdrawals", "payment", "payments", "money out", "paid out", "out",
+    ),
+    "credit": (
+        "credit", "credits", "credit amount", "deposit", "deposits", "receipt", "receipts", "money in", "paid in", "in",
+    ),
+    "balance": ("balance", "running balance", "account balance", "balance amount", "ending balance", "current balance"),
+    "bank_ref": ("fitid", "transaction id", "txn id", "bank id"),
+    "counterparty": ("counterparty", "counter party", "payee", "merchant", "merchant name", "vendor", "name"),
+    "description": (
+        "description", "memo", "details", "transaction details", "transaction description", "narrative", "narration", "desc",
+        "payee", "merchant", "merchant name", "vendor", "reference",
+    ),
+    "reference": (
+        "reference", "ref", "check number", "cheque number", "confirmation", "conf number", "reference number",
+    ),
+    "direction": ("debit/credit", "credit/debit", "dr/cr", "cr/dr", "debit or credit", "type", "transaction type"),
+    "category": ("category", "classification", "class", "type", "transaction type"),
+    "card": ("card", "card number", "card no", "card no."),
+    "currency": ("currency", "ccy", "currency code", "cur"),
+    "account": ("account", "account number", "account no", "account #", "acct", "account id", "iban"),
+}  # fmt: skip
+# Fields that may share a column with another.
+_SHARING = ("description", "category")
+DIRECTIONS = {
+    "credit": 1, "cr": 1, "c": 1, "in": 1, "crdt": 1, "deposit": 1,
+    "debit": -1, "dr": -1, "d": -1, "out": -1, "dbit": -1, "withdrawal": -1,
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A row with the line it begins on, and its text."""
+
+    number: int
+    cells: list[str]
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`columns` are the places of each field, the one that counts first; `others` are those that no field took."""
+
+    rows: list[Row]
+    width: int
+    columns: dict[str, list[int]]
+    others: list[tuple[int, str]]
+
+
+def table(data: bytes, mapping: Mapping) -> Table:
+    """Raises StatementError for a file without a table, or whose header lacks what a statement needs."""
+    text = decoded(data, mapping.encoding)
+    lines = list(io.StringIO(text, newline=""))
+    if mapping.are_numbers == {True}:
+        return _without_header(lines, mapping)
+    best: tuple[int, int, int, list[str], str] | None = None
+    for delimiter in [mapping.delimiter] if mapping.delimiter else _DELIMITERS:
+        for at, row in enumerate(csv.reader(lines[:_HEADER_WITHIN], delimiter=delimiter)):
+            found = len(_fields(row, mapping))
+            if found > 1 and (best is None or (found, len(row)) > best[:2]):
+                best = (found, len(row), at, row, delimiter)
+    if best is None:
+        raise StatementError(
+            "422_TABLE_NOT_FOUND", f"none of the first {_HEADER_WITHIN} lines is a header with a date, a description and an amount",
+            "put one above the rows, or name its columns in a mapping", evidence=lines[0] if lines else "",
+        )  # fmt: skip
+    _, _, at, header, delimiter = best
+    columns = _fields(header, mapping)
+    rows = _rows(lines, delimiter)
+    _refuse_missing(columns, header, rows[at], mapping)
+    taken = {place for places in columns.values() for place in places}
+    others = [
+        (place, shown(name.strip()))
+        for place, name in enumerate(header)
+        if place not in taken and name.strip()
+    ]
+    return Table([row for row in rows[at + 1 :] if any(row.cells)], len(header), columns, others)
+
+
+def _without_header(lines: list[str], mapping: Mapping) -> Table:
+    counts = {delimiter: lines[0].count(delimiter) if lines else 0 for delimiter in _DELIMITERS}
+    delimiter = mapping.delimiter or max(counts, key=counts.__getitem__)
+    rows = [row for row in _rows(lines, delimiter) if any(row.cells)]
+    columns = {name: [int(each) - 1 for each in mapping.listed(name)] for name in mapping.columns}
+    width = len(rows[0].cells) if rows else 0
+    last = max(place for places in columns.values() for place in places)
+    if last >= width:
+        raise StatementError(
+            "422_MISSING_REQUIRED_FIELD", f"the first line has {width} fields and the mapping names column {last + 1}",
+            "correct the numbers of the columns, or the delimiter", where="line 1", evidence=lines[0] if lines else "",
+        )  # fmt: skip
+    taken = {place for places in columns.values() for place in places}
+    return Table(rows, width, columns, [(at, str(at + 1)) for at in range(width) if at not in taken])
+
+
+def decoded(data: bytes, encoding: str | None) -> str:
+    """Bytes that are no UTF-8 in a file that otherwise is become lone surrogates: their lines, and only they, are refused."""
+    if encoding is not None:
+        try:
+            return data.decode(encoding).removeprefix("\ufeff")
+        except (UnicodeDecodeError, LookupError) as error:
+            raise StatementError(
+                "422_PARSE_FAILED",
+                f"is not written in {encoding}: {error}",
+                "correct encoding in the mapping",
+            ) from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    zeros = data[:4000].count(b"\0")
+    if zeros > len(data[:4000]) // 3:
+        return data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", "replace")
+    text = data.decode("utf-8-sig", "surrogateescape")
+    if not text.isascii() and not re.search("[\x80-\ud7ff\ue000-\U0010ffff]", text):
+        return data.decode("cp1252", "replace")
+    return text
+
+
+def shown(text: str) -> str:
+    """The text as a database can hold it: what is no UTF-8, and NUL, becomes the replacement character."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+def _rows(lines: list[str], delimiter: str) -> list[Row]:
+    rows, begun = [], 0
+    try:
+        reader = csv.reader(lines, delimiter=delimiter)
+        for cells in reader:
+            end = reader.line_num
+            if end - begun > 1 or end == len(lines):
+                _refuse_open_quote(lines[begun:end], delimiter, begun + 1)
+            rows.append(
+                Row(begun + 1, cells, lines[begun] if end - begun == 1 else "".join(lines[begun:end]))
+            )
+            begun = end
+    except csv.Error as error:
+        raise _unreadable(begun + 1, str(error), lines[begun : begun + 1]) from None
+    return rows
+
+
+def _refuse_open_quote(lines: list[str], delimiter: str, number: int) -> None:
+    """Else a quote left open would swallow the rows up to the next one, or up to the end."""
+    try:
+        next(csv.reader(lines, delimiter=delimiter, strict=True), None)
+    except csv.Error:
+        raise _unreadable(number, "a quote is not closed where its field ends", lines) from None
+
+
+def _unreadable(number: int, message: str, lines: list[str]) -> StatementError:
+    return StatementError(
+        "422_PARSE_FAILED", message, "close the quote, or double a quote that belongs to the value",
+        where=f"line {number}", evidence=shown("".join(lines[:1])),
+    )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def _fields(header: list[str], mapping: Mapping) -> dict[str, list[int]]:
+    """Which fields a row names, if it is a header."""
+    places: dict[str, int] = {}
+    for at, name in enumerate(header):
+        places.setdefault(_plain(name), at)
+    if mapping.columns:
+        named = {name: [_plain(str(each)) for each in mapping.listed(name)] for name in mapping.columns}
+        found = {name: [places[each] for each in names if each in places] for name, names in named.items()}
+        return {name: at for name, at in found.items() if at}
+    columns: dict[str, list[int]] = {}
+    taken: set[int] = set()
+    for name, synonyms in _SYNONYMS.items():
+        for word in synonyms:
+            at = places.get(word)
+            if at is not None and (at not in taken or name in _SHARING):
+                columns[name] = [at]
+                taken.add(at)
+                break
+    return columns
+
+
+def _refuse_missing(columns: dict[str, list[int]], header: list[str], row: Row, mapping: Mapping) -> None:
+    missing = next((name for name in mapping.columns if name not in columns), None)
+    if missing is None and "post_date" not in columns:
+        missing = "post_date"
+    if missing is None and not {"description", "counterparty"} & columns.keys():
+        missing = "description"
+    if (
+        missing is None
+        and "amount" not in columns
+        and not {"debit", "credit"} <= columns.keys()
+        and not mapping.columns
+    ):
+        missing = "amount"
+    if missing is not None:
+        wanted = (
+            " or ".join(map(str, mapping.listed(missing))) if mapping.columns else missing.replace("_", " ")
+        )
+        raise StatementError(
+            "422_MISSING_REQUIRED_FIELD", f"the header has no column for {missing}, looked for as {wanted}",
+            f"name it in the mapping, columns: {{{missing}: ...}}; the file has {', '.join(filter(None, map(str.strip, header)))}",
+            where=f"line {row.number}", evidence=shown(row.raw),
+        )  # fmt: skip
+
+
+def evidence(rows: list[Row], places: list[int]) -> Iterator[str]:
+    """What stands in these columns, of every row that has them."""
+    for row in rows:
+        for place in places:
+            if place < len(row.cells) and row.cells[place]:
+                yield row.cells[place].strip()

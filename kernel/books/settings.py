@@ -1,0 +1,107 @@
+"""What a tenant may set for its books, in versions that are only ever added to: the newest holds.
+
+Whether lines are posted is no setting: a tenant asks for it here, and earns it in `stages`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kernel import chain, tenancy
+from kernel.books import people
+from kernel.books.holding import hold
+from kernel.errors import RefusedError
+from models.books import bank_accounts, books_audit
+from models.books_learning import books_settings
+
+
+class Settings(BaseModel):
+    """Unknown fields are refused. Amounts are in units of the line's currency, whichever it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    autopost_requested: bool = False
+    threshold: Decimal = Field(Decimal("0.90"), ge=Decimal("0.80"), le=Decimal("0.98"))
+    coldstart_min_labels: int = Field(3, ge=1, le=50)
+    large_amount: Decimal = Field(Decimal(5000), ge=0, le=10**15)
+    # Above it two people approve; None: one is enough for any amount.
+    four_eyes_above: Decimal | None = Field(None, ge=0, le=10**15)
+    llm_enabled: bool = False
+    llm_tenant_cap_usd: Decimal = Field(Decimal(50), ge=0, le=10_000)
+    audit_percent: Decimal = Field(Decimal(2), ge=0, le=100)
+    precision_target: Decimal = Field(Decimal("0.94"), ge=Decimal("0.80"), lt=1)
+    # Tenants of one pool learn together; None: from nobody else.
+    pool: str | None = Field(None, min_length=1, max_length=64)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The settings that hold, and which version of them it is; 0 while nobody set any."""
+
+    settings: Settings
+    number: int
+
+    @property
+    def version(self) -> str:
+        return f"v{self.number}"
+
+
+def current(connection: sa.Connection, tenant_id: UUID) -> Held:
+    tenancy.service(connection, tenant_id)
+    columns = books_settings.c
+    newest = sa.select(columns.version, columns.payload).where(columns.tenant_id == tenant_id)
+    found = connection.execute(newest.order_by(columns.version.desc()).limit(1)).one_or_none()
+    return Held(Settings(**found.payload), found.version) if found else Held(Settings(), 0)
+
+
+def keepers(connection: sa.Connection) -> list[tenancy.Tenant]:
+    """Tenants that keep books here: those with a bank account."""
+    tenancy.service(connection)
+    keeping = set(connection.scalars(sa.select(bank_accounts.c.tenant_id).distinct()))
+    return [tenant for tenant in tenancy.all_tenants(connection) if tenant.id in keeping]
+
+
+def change(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    changes: Mapping[str, Any],
+    *,
+    author: str,
+    reason: str,
+    at: datetime,
+) -> Held:
+    """Adds a version with these fields changed. The author is an approver, an owner, or the platform's operator.
+
+    Raises RefusedError for a field that is not there and a value that it does not take.
+    """
+    if author != people.OPERATOR:
+        author = people.approver(connection, tenant_id, author)
+    hold(connection, tenant_id)
+    held = current(connection, tenant_id)
+    try:
+        made = Settings(**(held.settings.model_dump() | dict(changes)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RefusedError(f"setting {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+    payload = json.loads(made.model_dump_json())
+    row = {
+        "tenant_id": tenant_id, "version": held.number + 1, "payload": payload, "author": author, "reason": reason,
+        "created_at": at,
+    }  # fmt: skip
+    connection.execute(books_settings.insert().values(row))
+    changed = {name: payload[name] for name in changes}
+    chain.append(
+        connection, books_audit, tenant_id, "settings_changed",
+        actor=author, at=at, version=held.number + 1, changed=changed, reason=reason,
+    )  # fmt: skip
+    return Held(made, held.number + 1)

@@ -1,0 +1,242 @@
+"""Importing statements: each line of an account is stored once, nothing is lost, and a file is imported whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from kernel import chain, tenancy
+from kernel.books.ingest.importing import import_file
+from kernel.books.ingest.mapping import Mapping
+from kernel.books.ingest.statement import StatementError
+from kernel.errors import RefusedError
+from models.books import books_audit
+from tests.integration.books import bookkeeping
+from tests.integration.books.bookkeeping import AT, Books
+from tests.integration.books.importing import Importer, importer
+
+STATEMENTS = Path(__file__).resolve().parents[2] / "fakes" / "statements"
+COFFEE = "2026-01-05,Coffee,-4.50"
+
+
+@pytest.fixture
+def checking(books: Books, tmp_path: Path) -> Importer:
+    return importer(books, tmp_path)
+
+
+def test_the_same_bytes_again_change_nothing(checking: Importer) -> None:
+    path = checking.path("Date,Description,Amount\n2026-01-05,Coffee,-4.50\n2026-01-05,Tea,0\n")
+    first = checking.file(path)
+    assert (first.is_new, first.new, first.known, first.rejected) == (True, 1, 0, 1)
+    before = checking.stored(), checking.rows("select * from books.books_audit")
+    again = checking.file(path)
+    assert (again.is_new, again.file_id, again.new, again.known, again.rejected) == (
+        False,
+        first.file_id,
+        0,
+        1,
+        1,
+    )
+    assert (checking.stored(), checking.rows("select * from books.books_audit")) == before
+
+
+def test_bytes_that_are_read_in_another_way_are_read_anew(checking: Importer) -> None:
+    path = checking.path("Date,Description,Amount\n31/01/2026,a,-1.00\n01/31/2026,b,-2.00\n")
+    assert checking.file(path, mapping=Mapping(date_order="mdy")).new == 1
+    assert checking.file(path, mapping=Mapping(date_order="dmy")).new == 1
+    assert checking.file(path, mapping=Mapping(date_order="dmy")).is_new is False
+
+
+def test_a_coffee_that_was_bought_twice_stays_two(checking: Importer) -> None:
+    assert checking.lines(COFFEE, COFFEE).new == 2
+    assert checking.lines(COFFEE, COFFEE, "2026-01-06,Tea,-1.00").known == 2
+    assert checking.lines(COFFEE, COFFEE, COFFEE).new == 1
+    assert [row[-1] for row in sorted(checking.stored(), key=lambda row: row[-1])] == [1, 1, 2, 3]
+
+
+def test_overlapping_statements_tell_of_a_line_again(checking: Importer) -> None:
+    checking.lines(COFFEE, "2026-01-06,Tea,-1.00")
+    second = checking.lines("2026-01-06,TEA,-1.00", "2026-01-07,Milk,-2.00")
+    assert (second.new, second.known, second.suspected) == (1, 1, 0)
+    (again,) = checking.rows("select file_id, line_no from books.sightings")
+    assert (again.file_id, again.line_no) == (second.file_id, 2)
+
+
+def test_the_banks_own_id_makes_a_line_one_and_another_amount_suspicious(checking: Importer) -> None:
+    told = "Date,Description,Amount,Transaction ID\n"
+    first = checking.text(
+        f"{told}2026-01-05,Coffee,-4.50,a\n2026-01-05,Coffee,-4.50,a\n2026-01-05,Coffee,-5.50,a\n"
+    )
+    assert (first.new, first.known, first.suspected) == (2, 1, 1)
+    assert checking.text(f"{told}2026-01-09,Coffee,-6.50,a\n2026-01-05,Coffee,-4.50,b\n").suspected == 1
+    suspects = checking.rows(
+        "select fresh.amount_minor, earlier.amount_minor from books.transactions as fresh"
+        " inner join books.transactions as earlier on earlier.id = fresh.suspected_of order by 1"
+    )
+    assert [tuple(row) for row in suspects] == [(-650, -450), (-550, -450)]
+
+
+@pytest.mark.parametrize(
+    ("line", "suspected"),
+    [
+        ("2026-01-05,COFFEE SHOP #12,-4.50", 1),
+        ("2026-01-06,Coffee shop,-4.50", 1),
+        ("2026-01-07,Coffee shop,-4.50", 0),
+        ("2026-01-05,Coffee shop #12,-4.51", 0),
+        ("2026-01-05,Teahouse,-4.50", 0),
+    ],
+)
+def test_a_line_that_another_file_told_otherwise_is_kept_and_suspected(
+    checking: Importer, line: str, suspected: int
+) -> None:
+    checking.lines("2026-01-05,Coffee shop,-4.50")
+    found = checking.lines(line)
+    assert (found.new, found.suspected) == (1, suspected)
+
+
+def test_a_statement_that_tells_of_both_says_that_they_are_two(checking: Importer) -> None:
+    checking.lines("2026-01-05,Coffee shop,-4.50")
+    both = checking.lines("2026-01-05,Coffee shop,-4.50", "2026-01-05,Coffee shop again,-4.50")
+    assert (both.new, both.suspected) == (1, 0)
+
+
+@pytest.mark.parametrize(("card", "suspected"), [("1111", 1), ("", 1), ("2222", 0)])
+def test_what_two_cards_bought_alike_is_not_suspected(checking: Importer, card: str, suspected: int) -> None:
+    told = "Date,Description,Amount,Card\n"
+    checking.text(f"{told}2026-01-05,Coffee shop,-4.50,1111\n")
+    assert checking.text(f"{told}2026-01-06,Coffee shop,-4.50,{card}\n").suspected == suspected
+
+
+def test_a_dry_run_tells_all_and_keeps_nothing(checking: Importer) -> None:
+    found = checking.lines(COFFEE, "2026-02-30,Never,-1.00", dry_run=True)
+    assert (found.new, found.rejected, found.rejects[0].number) == (1, 1, 3)
+    assert checking.stored() == checking.rows("select * from books.statement_files") == []
+    assert checking.lines(COFFEE).new == 1
+
+
+def test_rejected_lines_are_kept_as_they_came(checking: Importer) -> None:
+    checking.lines(COFFEE, '2026-02-30,"=HYPERLINK(""x"")",-1.00', "2026-01-05,zero,0.00")
+    kept = checking.rows("select line_no, code, reason, raw from books.rejected_lines order by line_no")
+    assert [tuple(row) for row in kept] == [
+        (3, "422_INVALID_DATA_FORMAT", "'2026-02-30' is no date of this calendar", '2026-02-30,"=HYPERLINK(""x"")",-1.00'),
+        (4, "422_INVALID_DATA_FORMAT", "its amount is zero: nothing moved", "2026-01-05,zero,0.00"),
+    ]  # fmt: skip
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing(checking: Importer) -> None:
+    with pytest.raises(StatementError):
+        checking.lines("01/02/2026,Coffee,-4.50")
+    assert checking.rows("select * from books.statement_files") == []
+
+
+def test_a_statement_that_does_not_add_up_says_by_how_much(checking: Importer) -> None:
+    text = "Date,Description,Amount,Balance\n2026-01-05,a,-1.00,99.00\n2026-01-06,b,-2.00,90.00\n"
+    found = checking.text(text)
+    assert (found.tie_out, found.off) == ("off", Decimal("-7.00"))
+    assert [problem.code for problem in found.problems] == ["422_RECONCILIATION_FAILED"]
+    (kept,) = checking.rows(
+        "select opening_minor, closing_minor, tie_out, off_minor from books.statement_files"
+    )
+    assert tuple(kept) == (10_000, 9_000, "off", -700)
+
+
+@pytest.mark.parametrize(
+    ("name", "currency", "new", "rejected", "tie_out"),
+    [
+        ("checking.ofx", "USD", 4, 3, "unknown"),
+        ("giro.xml", "EUR", 2, 1, "tied"),
+        ("giro.mt940", "EUR", 4, 1, "tied"),
+    ],
+)
+def test_every_format_is_imported(
+    books: Books, tmp_path: Path, name: str, currency: str, new: int, rejected: int, tie_out: str
+) -> None:
+    into = importer(books, tmp_path, currency=currency)
+    found = into.file(STATEMENTS / name)
+    assert (found.new, found.known, found.rejected, found.tie_out) == (new, 0, rejected, tie_out)
+    path = tmp_path / name
+    path.write_bytes((STATEMENTS / name).read_bytes() + b"\n")
+    assert (into.file(path).new, into.file(path).is_new) == (0, False)
+
+
+def test_accounts_of_one_tenant_and_of_another_have_their_own_lines(
+    books_engine: sa.Engine, checking: Importer, tmp_path: Path
+) -> None:
+    savings = importer(checking.books, tmp_path)
+    stranger = importer(bookkeeping.books(books_engine), tmp_path)
+    assert [each.lines(COFFEE).new for each in (checking, savings, stranger)] == [1, 1, 1]
+    assert checking.stored() != savings.stored()
+    with pytest.raises(RefusedError, match="has no bank account"):
+        import_file(
+            books_engine,
+            checking.books.tenant_id,
+            stranger.account_id,
+            checking.path("x"),
+            actor="ann",
+            at=AT,
+        )
+
+
+def test_who_imported_what_stands_in_the_audit(checking: Importer) -> None:
+    checking.lines(COFFEE)
+    (event,) = checking.rows("select actor, event, detail ->> 'new_count' as new from books.books_audit")
+    assert tuple(event) == ("ann", "statement_imported", "1")
+    with checking.books.engine.begin() as connection:
+        tenancy.service(connection, checking.books.tenant_id)
+        assert chain.broken(connection, books_audit, checking.books.tenant_id) is None
+
+
+def test_of_imports_at_the_same_time_each_line_is_stored_once(checking: Importer) -> None:
+    days = [f"2026-01-{day:02},Coffee,-4.50" for day in range(1, 29)]
+    paths = [
+        checking.path("Date,Description,Amount\n" + "\n".join(days[at : at + 14]) + "\n")
+        for at in (0, 4, 8, 14, 0)
+    ]
+    start, new = threading.Barrier(len(paths)), []
+
+    def work(path: Path) -> None:
+        start.wait()
+        new.append(checking.file(path).new)
+
+    threads = [threading.Thread(target=work, args=[path]) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sum(new) == len(checking.stored()) == 28
+
+
+def test_an_import_that_is_killed_at_any_step_leaves_nothing(checking: Importer) -> None:
+    """A step is a statement of its transaction; the lines and the rejected ones are copied between two of them."""
+    path = checking.path("Date,Description,Amount,Txn ID\n2026-01-05,Coffee,-4.50,1\n2026-01-05,Tea,0,2\n")
+
+    def dies_at(step: int) -> bool:
+        child = os.fork()
+        if not child:
+            engine, steps = sa.create_engine(checking.books.engine.url), count(1)
+
+            @sa.event.listens_for(engine, "after_cursor_execute")
+            def _die(*_: object) -> None:
+                if next(steps) == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            import_file(engine, checking.books.tenant_id, checking.account_id, path, actor="ann", at=AT)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    tables = ("statement_files", "transactions", "sightings", "rejected_lines", "books_audit")
+    for step in count(1):
+        if not dies_at(step):
+            break
+        # Whoever is dead holds the account until the server notices.
+        assert checking.lines("2026-03-01,Wait,-1.00", dry_run=True).new == 1
+        assert [table for table in tables if checking.rows(f"select 1 from books.{table}")] == [], step
+    assert step > 10
+    assert len(checking.stored()) == len(checking.rows("select 1 from books.rejected_lines")) == 1
