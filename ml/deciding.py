@@ -1,0 +1,205 @@
+"""A tenant's open lines decided by what holds now: its rules, model, calibrator and gate; and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+import sqlalchemy as sa
+
+from kernel import tenancy
+from kernel.books import (
+    canary,
+    certificate,
+    decide,
+    evidence,
+    llm_budget,
+    metrics,
+    reconcile,
+    rules,
+    settings,
+    stages,
+    watch,
+)
+from kernel.books.canary import Canary
+from kernel.books.contract import BankLine, Scored, Stage
+from kernel.books.decide import Decided
+from kernel.books.evidence import Evidence, Outside
+from kernel.books.metrics import Window
+from kernel.books.people import PIPELINE
+from kernel.books.watch import Signals, Watched
+from ml import calibrate, drift, evaluate, frames, learning
+from ml import metrics as documents
+
+# What changed is measured between the newest month and the year before it.
+_NOW, _BEFORE = timedelta(days=30), timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Distances between the newest month and the year before; `accuracy_drop` is in points of a hundred."""
+
+    psi_vendor: drift.Signal
+    psi_amount: drift.Signal
+    ks_amount: drift.Signal
+    accuracy_drop: float | None
+
+
+def decide_open(
+    connection: sa.Connection, tenant_id: UUID, folder: Path, *, run_id: str, at: datetime
+) -> Decided:
+    """Decides about every line that is open and that what holds now has not decided about."""
+    held = settings.current(connection, tenant_id)
+    ruleset = rules.load(connection, tenant_id)
+    calibrator_version, parameters = learning.calibrator(connection, tenant_id)
+    model = learning.active(connection, tenant_id, folder)
+    on_trial = canary.running(connection, tenant_id, "model") if model else None
+    versions = {
+        "models": [model.version if model else "none", *([on_trial.challenger] if on_trial else [])],
+        "calibrator_version": calibrator_version, "ruleset_version": ruleset.version, "config_version": held.version,
+    }  # fmt: skip
+    lines = frames.open_lines(connection, tenant_id, at=at, versions=versions)
+    if lines.empty:
+        return Decided(0)
+    modelled = learning.scored(lines, model) if model else None
+    shadow: dict[UUID, Scored] = {}
+    if on_trial and modelled:
+        challenger = learning.named(connection, tenant_id, on_trial.challenger, folder)
+        modelled, shadow = _tried(tenant_id, modelled, learning.scored(lines, challenger), on_trial)
+    is_calibrated = parameters is not None and parameters["method"] != "none"
+    return decide.decide(
+        connection, tenant_id, _bank_lines(lines), modelled, run_id=run_id, at=at,
+        calibrated=partial(calibrate.apply, parameters) if is_calibrated else None,
+        calibrator_version=calibrator_version,
+        budget_fallback=llm_budget.is_fallen_back(connection, tenant_id, at=at),
+        ruleset=ruleset, shadow=shadow,
+    )  # fmt: skip
+
+
+def promote(connection: sa.Connection, candidate: learning.Candidate, *, at: datetime) -> None:
+    """Has a candidate that did no worse hold: at once, and for tenants whose lines are posted by steps, as a canary."""
+    posting = [
+        tenant_id
+        for tenant_id in candidate.pool.tenant_ids
+        if stages.current(connection, tenant_id, at=at).stage == "P3"
+    ]
+    learning.settle(connection, candidate, at=at, later=posting if candidate.may_hold else ())
+    for tenant_id in posting if candidate.may_hold else ():
+        holding = learning.versions(connection, tenant_id)["model"]
+        if holding == candidate.version:
+            continue
+        if canary.running(connection, tenant_id, "model"):
+            canary.revert(connection, tenant_id, "model", by=PIPELINE, at=at, reason="a newer one is there")
+        canary.start(
+            connection, tenant_id, "model", champion=holding or "none", challenger=candidate.version, by=PIPELINE, at=at
+        )  # fmt: skip
+
+
+def step(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> None:
+    """Moves what is on trial, and takes P3 back where it is not deserved any more."""
+    moved = canary.step(connection, tenant_id, "model", by=PIPELINE, at=at)
+    if moved is not None and moved.status == "promoted":
+        learning.bring(connection, tenant_id, moved.challenger, at=at)
+    canary.step(connection, tenant_id, "autopost", by=PIPELINE, at=at)
+
+
+def withhold(connection: sa.Connection, tenant_id: UUID, broken: Sequence[str], *, at: datetime) -> None:
+    """Takes P3 back from a tenant whose figures contradict each other: they prove nothing."""
+    if stages.newest(connection, tenant_id).stage == "P3":
+        why = f"figures contradict each other: {', '.join(broken)}"
+        stages.demote(connection, tenant_id, by=PIPELINE, at=at, reason=why)
+
+
+def look(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Watched:
+    """Whether the tenant may stay in P3, by what changed and what the audit found."""
+    seen = changed(connection, tenant_id, at=at)
+    psi = max(
+        (each.value for each in (seen.psi_vendor, seen.psi_amount) if each.value is not None), default=None
+    )
+    budget = llm_budget.status(
+        connection, tenant_id, caps=_caps(settings.current(connection, tenant_id)), at=at
+    )
+    signals = Signals(psi, seen.accuracy_drop, budget.fallback_since)
+    return watch.watch(connection, tenant_id, at=at, signals=signals)
+
+
+def changed(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Drift:
+    """How far the newest month of labelled lines is from the year before it."""
+    lines = frames.labelled(connection, [tenant_id], since=(at - _BEFORE - _NOW).date(), before=at)
+    is_new = lines["post_date"] >= (at - _NOW).date()
+    before, now = lines[~is_new], lines[is_new]
+    logged = frames.logged(connection, [tenant_id], since=at - 4 * _NOW, before=at)
+    right = (logged["proposed"] == logged["account"]).astype(float)
+    recent = logged["decided_at"] >= at - _NOW
+    drop = None
+    if min(recent.sum(), (~recent).sum()) >= drift.LEAST_LINES:
+        drop = 100 * float(right[~recent].mean() - right[recent].mean())
+    return Drift(
+        drift.psi_vendor(before["vendor"], now["vendor"]),
+        drift.psi_amount(before["amount_minor"], now["amount_minor"]),
+        drift.ks_amount(before["amount_minor"], now["amount_minor"]),
+        drop,
+    )
+
+
+def report(connection: sa.Connection, tenant: tenancy.Tenant, period: str, *, at: datetime) -> dict[str, Any]:
+    """The document of a tenant's books for a period that ends with the day of `at`."""
+    held = settings.current(connection, tenant.id)
+    found = metrics.read(connection, tenant.id, Window.of(period, at), caps=_caps(held), at=at)
+    gate = certificate.gate(connection, tenant.id, held.settings, at=at)
+    seen = changed(connection, tenant.id, at=at)
+    signals = {"psi_vendor": seen.psi_vendor, "psi_amount": seen.psi_amount, "ks_amount": seen.ks_amount}
+    unknown = {name: each.reason for name, each in signals.items() if each.value is None}
+    return documents.document(
+        found, tenant=tenant.slug,
+        threshold=gate.threshold if gate.threshold is not None else held.settings.threshold,
+        versions=learning.versions(connection, tenant.id)
+        | {"ruleset": rules.load(connection, tenant.id).version, "config": held.version},
+        drift={name: each.value for name, each in signals.items()} | {"unknown": unknown},
+        at=at,
+    )  # fmt: skip
+
+
+def gather(
+    connection: sa.Connection, tenant: tenancy.Tenant, stage: Stage, *, broken: list[str] | None, at: datetime
+) -> Evidence:
+    """What there is for the tenant to enter a stage. `broken`: invariants that do not hold of its newest report."""
+    outside = Outside(
+        ece=evaluate.ece_width,
+        noise_floor=lambda p: evaluate.noise_floor(p, evaluate.ece_width)[1],
+        broken_invariants=broken,
+        reconciled=reconcile.locked_months(connection, tenant.id),
+    )
+    return evidence.gather(connection, tenant.id, stage, at=at, outside=outside)
+
+
+def _caps(held: settings.Held) -> llm_budget.Caps:
+    return llm_budget.Caps(tenant_usd=held.settings.llm_tenant_cap_usd)
+
+
+def _tried(
+    tenant_id: UUID, champion: list[Scored], challenger: list[Scored], on_trial: Canary
+) -> tuple[list[Scored], dict[UUID, Scored]]:
+    """Who decides about each line, and what the other one says of it."""
+    decides, shadow = [], {}
+    for one, other in zip(champion, challenger, strict=True):
+        takes = on_trial.takes(tenant_id, one.txn_id)
+        decides.append(other if takes else one)
+        shadow[one.txn_id] = one if takes else other
+    return decides, shadow
+
+
+def _bank_lines(lines: pd.DataFrame) -> list[BankLine]:
+    return [
+        BankLine(
+            UUID(row.txn), row.bank_account_id, row.post_date, int(row.amount_minor), row.currency, row.description,
+            row.counterparty, row.vendor, row.card, row.bank_category,
+        )
+        for row in lines.itertuples(index=False)
+    ]  # fmt: skip
