@@ -10,6 +10,7 @@ import typer
 from dagster_project.cli import (
     actions,
     bench,
+    books,
     campaign,
     certify,
     db,
@@ -40,6 +41,7 @@ app.command()(load.rejected)
 app.add_typer(decide.app, name="decide")
 app.add_typer(actions.app, name="actions")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(books.app, name="books")
 app.add_typer(bench.app, name="bench")
 app.add_typer(certify.app, name="certify")
 app.add_typer(db.app, name="db")

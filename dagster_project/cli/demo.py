@@ -20,7 +20,7 @@ DAYS = 90
 def demo(as_json: ui.Json = False) -> None:
     """Sample tenants, 90 days of metrics, one decision, two campaigns and a month of usage. Safe to repeat."""
     from dagster_project import database
-    from dagster_project.cli import day, day_delivery, day_funnel, day_usage, day_usage_account
+    from dagster_project.cli import day, day_books, day_delivery, day_funnel, day_usage, day_usage_account
     from dagster_project.cli.metrics import headlines
     from dagster_project.settings import settings
     from kernel.landing import folder
@@ -47,19 +47,29 @@ def demo(as_json: ui.Json = False) -> None:
     told = day.live(engine, last)
     sent = day_delivery.live(engine, settings().home)
     used = day_usage.live(engine, settings().home, settings().usage_events, last)
+    kept = day_books.live(
+        engine,
+        settings().home,
+        settings().books_models,
+        settings().books_reports,
+        settings().books_exports,
+        last,
+    )
     with engine.begin() as connection:
         headlines(connection, as_json)
     if not as_json:
         day.tell(told)
         day_funnel.tell(sent)
         day_usage_account.tell(used)
+        day_books.tell(kept)
         typer.echo(
             "\nLook further:  make up                                            the Dagster UI and its lineage\n"
             "               .venv/bin/revenue-os metrics explain payback_months -t acme-healthy\n"
             "               .venv/bin/revenue-os decide show -t cirrus-cash-constrained   gates, diagnosis, actions\n"
             "               .venv/bin/revenue-os actions list                     what waits for an answer\n"
             "               .venv/bin/revenue-os campaign cases -t acme-healthy   messages nobody knows the end of\n"
-            "               .venv/bin/revenue-os usage invoice -t acme-healthy            what a month of usage came to"
+            "               .venv/bin/revenue-os usage invoice -t acme-healthy            what a month of usage came to\n"
+            f"               .venv/bin/revenue-os books queue -t {kept[0].slug}      bank lines that wait for a person"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import typer
@@ -198,3 +198,32 @@ def backfill(
 
 def _date(moment: datetime | None) -> date | None:
     return moment.date() if moment else None
+
+
+@app.command()
+def latest(
+    tenant: Tenant,
+    period: Annotated[str, typer.Option(help="7d, 30d, 90d, 180d or 365d, up to today.")] = "30d",
+    as_json: ui.Json = False,
+) -> None:
+    """The figures of a tenant's books: how much was automated, how right it was, what waits, what it cost."""
+    from kernel import tenancy
+    from ml import deciding
+
+    with ui.connection() as connection:
+        found = tenancy.find(connection, tenant)
+        document = deciding.report(connection, found, period, at=datetime.now(UTC))
+    if as_json:
+        ui.emit(document, as_json)
+        return
+    rows = [
+        {"metric": name, "value": f"{value:.4f}" if isinstance(value, float) else value}
+        for name, value in document.items()
+        if not isinstance(value, list | dict)
+    ]
+    rows += [
+        {"metric": f"waits: {name}", "value": count}
+        for name, count in document["not_auto_post_counts"].items()
+    ]
+    rows += [{"metric": f"unknown: {name}", "value": why} for name, why in document["unknown"].items()]
+    ui.emit(rows, as_json, title=f"Books of {found.name}, {period}")

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from dagster_project.definitions import defs
+from dagster_project.defs.books.learning import weeks
 from dagster_project.defs.usage.months import months
 from dagster_project.lib.partitions import daily
 
@@ -76,8 +77,8 @@ def test_lineage_leads_from_a_csv_file_to_the_snapshots(location: dg.Definitions
 def test_partitioned_assets_share_one_start_and_stay_within_the_budget(specs: list[dg.AssetSpec]) -> None:
     partitioned = [spec.partitions_def for spec in specs if spec.partitions_def is not None]
     assert partitioned
-    assert set(partitioned) == {daily(), months()}
-    assert daily().start == months().start
+    assert set(partitioned) == {daily(), months(), weeks()}
+    assert daily().start == months().start == weeks().start
     assert len(daily().get_partition_keys(current_time=datetime(2034, 1, 1, tzinfo=UTC))) < 100_000
 
 

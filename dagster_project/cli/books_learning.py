@@ -1,0 +1,253 @@
+"""What is learnt of a tenant's lines and how far automation has come: rules, models, gates, reports, stages, settings."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dagster_project.cli import campaign_asked as asked
+from dagster_project.cli import ui
+
+rules = typer.Typer(help="Rules: what a line's words mean, as people wrote it down.", no_args_is_help=True)
+_Rule = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule.")]
+
+
+def train(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """Train a model on what people said so far, with the tenants of the same pool; it holds if it does no worse."""
+    from dagster_project.settings import settings
+    from ml import deciding, learning
+
+    at = asked.now()
+    with ui.spinner("Training", as_json), asked.of(tenant) as (connection, found):
+        pool = learning.pool_of(connection, found.id)
+        made = learning.train(connection, pool, settings().books_models, before=at, at=at)
+        deciding.promote(connection, made, at=at)
+    ui.emit(
+        {"version": made.version, "labels": made.labels, "holds": made.may_hold, "why_not": list(made.why)},
+        as_json,
+    )
+
+
+def certify(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """Fit calibrators and certify gates on predictions that were logged before their labels were known."""
+    from dagster_project.settings import settings
+    from ml import learning
+
+    at = asked.now()
+    with asked.of(tenant) as (connection, found):
+        gates = learning.gate(connection, learning.pool_of(connection, found.id), at=at)
+        rows = [learning.told(connection, each, settings().books_reports, at=at) for each in gates]
+    for row in rows:
+        ui.emit(row, as_json, title=row["tenant"])
+
+
+def report(
+    tenant: asked.Tenant,
+    period: Annotated[str, typer.Option(help="7d, 30d, 90d, 180d or 365d, up to today.")] = "30d",
+    as_json: ui.Json = False,
+) -> None:
+    """A shadow report: what would have happened. Its files are written to REVENUE_OS_BOOKS_REPORTS/TENANT."""
+    from dagster_project.settings import settings
+    from ml import deciding, shadow
+    from quality import books
+
+    with asked.of(tenant) as (connection, found):
+        document = deciding.report(connection, found, period, at=asked.now())
+    files = shadow.write(document, settings().books_reports / found.slug)
+    if as_json:
+        ui.emit(document, as_json)
+    else:
+        typer.echo(ui.lines(shadow.charts(document)))
+        typer.echo(f"Written: {', '.join(str(file) for file in files)}")
+    if broken := books.broken(document):
+        ui.fail(f"figures contradict each other: {', '.join(broken)}; nothing is to be built on them")
+
+
+def stage(
+    tenant: asked.Tenant,
+    to: Annotated[
+        Literal["P0", "P1", "P2", "P3"] | None, typer.Option(help="The next one; P2 takes P3 back.")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")] = "",
+    days: Annotated[int, typer.Option(help="For how long P3 is approved.")] = 30,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """How far automation has come, what the next stage asks for, and, with --to, the step itself."""
+    from kernel.books import stages
+    from ml import deciding
+    from quality import books
+
+    at = asked.now()
+    with asked.of(tenant) as (connection, found):
+        held = stages.current(connection, found.id, at=at)
+        wanted = to or _next(held.stage)
+        if wanted == "P2" and stages.newest(connection, found.id).stage == "P3" and to:
+            who = asked.speaker(connection, found.id, user, asked.ANYBODY)
+            made = stages.demote(connection, found.id, by=who, at=at, reason=asked.worded(why))
+            ui.emit({"stage": made.stage, "since": made.since}, as_json)
+            return
+        broken = books.broken(deciding.report(connection, found, "90d", at=at))
+        evidence = deciding.gather(connection, found, wanted, broken=broken, at=at)
+        if to is None:
+            rows = [
+                {"asked": each.name, "needed": each.needed, "found": each.found, "met": each.is_met}
+                for each in evidence.criteria
+            ]
+            ui.emit(rows, as_json, title=f"{found.name} is in {held.stage}; for {wanted}:")
+            return
+        who = asked.speaker(connection, found.id, user)
+        made = stages.advance(
+            connection, found.id, evidence, by=who, at=at, reason=asked.worded(why),
+            expires_at=at + timedelta(days=days) if to == "P3" else None,
+        )  # fmt: skip
+    ui.emit(
+        {"stage": made.stage, "since": made.since, "until": made.expires_at, "evidence": evidence.hash},
+        as_json,
+    )
+
+
+def _next(stage: str) -> str:
+    return {"P0": "P1", "P1": "P2", "P2": "P3", "P3": "P3"}[stage]
+
+
+def change_settings(
+    tenant: asked.Tenant,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, as threshold=0.92. Several times.")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")] = "",
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """The settings of a tenant's books, or, with --set, a new version of them."""
+    from kernel.books import settings
+
+    with asked.of(tenant) as (connection, found):
+        if change:
+            who = asked.speaker(connection, found.id, user)
+            held = settings.change(
+                connection,
+                found.id,
+                dict(map(_pair, change)),
+                author=who,
+                reason=asked.worded(why),
+                at=asked.now(),
+            )
+        else:
+            held = settings.current(connection, found.id)
+    ui.emit({"version": held.version, **held.settings.model_dump()}, as_json)
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    name, sign, value = given.partition("=")
+    if not sign:
+        ui.fail(f"{given!r} is no NAME=VALUE")
+    return name.strip(), {"true": True, "false": False, "none": None}.get(
+        value.strip().lower(), value.strip()
+    )
+
+
+@rules.command("list")
+def list_rules(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """A tenant's own rules."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        found_rules = promotion.listed(connection, found.id)
+    rows = [
+        row._asdict()
+        if as_json
+        else {
+            "rule": str(row.id),
+            "pattern": row.pattern,
+            "means": row.account_code or row.category,
+            "status": row.status,
+        }
+        for row in found_rules
+    ]
+    ui.emit(rows, as_json, title=f"Rules of {found.name}")
+
+
+@rules.command("find")
+def find_rules(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """Vendors whose labels are enough for a rule."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        rows = promotion.find(connection, found.id)
+    short = [
+        {"vendor": each.vendor, "account": each.account, "lines": each.support.lines, "right": each.support.right,
+         "lower bound": round(each.support.lower_bound, 3)}
+        for each in rows
+    ]  # fmt: skip
+    ui.emit(rows if as_json else short, as_json, title="What people always answered alike")
+
+
+@rules.command("propose")
+def propose_rule(
+    pattern: Annotated[str, typer.Argument(help="A vendor in its normal form, or with --regex a pattern.")],
+    tenant: asked.Tenant,
+    account: Annotated[str | None, typer.Option(help="The account that it means.")] = None,
+    category: Annotated[str | None, typer.Option(help="Or what the chart maps to one, as office_supplies.")] = None,
+    regex: Annotated[bool, typer.Option("--regex", help="The pattern is asked of the words of a line.")] = False,
+    conditions: Annotated[str, typer.Option(help='As JSON, such as {"sign": "out", "most": 100}.')] = "{}",
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:  # fmt: skip
+    """Write a rule down, with what labels say for it. It decides nothing until somebody promotes it."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        made = promotion.propose(
+            connection, found.id, match="regex" if regex else "exact_vendor", pattern=pattern, account=account, category=category,
+            conditions=json.loads(conditions), by=who, at=asked.now(),
+        )  # fmt: skip
+    ui.emit({"rule": made}, as_json)
+
+
+@rules.command("try")
+def try_rule(rule: _Rule, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """What a rule would change of the decisions of the last 90 days; nothing is changed."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        told = promotion.try_out(connection, found.id, asked.uuid(rule), at=asked.now())
+    ui.emit(told, as_json)
+
+
+@rules.command("promote")
+def promote_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
+    """Let a rule decide."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        told = promotion.promote(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+    ui.emit(told, as_json)
+
+
+@rules.command("retire")
+def retire_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
+    """Let a rule decide no more."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        promotion.retire(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+    ui.emit({"rule": rule, "status": "retired"}, as_json)
+
+
+@rules.command("reject")
+def reject_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
+    """Say that a candidate is no rule."""
+    from kernel.books import promotion
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        promotion.reject(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+    ui.emit({"rule": rule, "status": "rejected"}, as_json)

@@ -1,0 +1,288 @@
+"""The night of the books: statements come in, lines are decided, booked, reconciled and handed out; and the files that
+arrive by day.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from dagster_project.database import engine
+from dagster_project.defs.books.shared import SHOWN, done, each_tenant, finished, key, now, of_books, tables
+from dagster_project.lib.busy import is_busy
+from dagster_project.lib.tables import table
+from dagster_project.settings import settings
+from kernel.tenancy import Tenant
+
+REPORT = key("shadow_report")
+JOURNAL = key("journal_entries")
+
+
+class Period(dg.Config):
+    period: str = Field("30d", description="7d, 30d, 90d, 180d or 365d, up to today.")
+
+
+class Targets(dg.Config):
+    targets: list[str] = Field(["qbo_csv"], description="qbo_csv, xero_csv or beancount.")
+
+
+@cache
+def transactions() -> dg.AssetsDefinition:
+    text = "Bank lines, each once, however many statements tell of it. Statements come from the inbox."
+
+    @dg.asset(**of_books("transactions", text, ["statement_files"]))
+    def import_statements(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=_take(context))
+
+    return import_statements
+
+
+@cache
+def decisions() -> dg.AssetsDefinition:
+    text = "What the machine proposes for each open line, how sure it is, and which gates hold: a log that nobody changes."
+
+    @dg.asset(
+        **of_books(
+            "decisions",
+            text,
+            ["transactions", "calibration", "model", "rules", "accounts"],
+            checks=[done("decisions")],
+        )
+    )
+    def decide(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from ml import deciding
+
+        def step(tenant: Tenant) -> dict[str, Any]:
+            with engine().begin() as connection:
+                made = deciding.decide_open(
+                    connection, tenant.id, settings().books_models, run_id=context.run_id, at=now()
+                )
+            return {
+                "decided": made.count,
+                **made.verdicts,
+                "reasons": [f"{n} {why}" for why, n in made.reasons.items()],
+            }
+
+        return finished("decisions", *_filled(*each_tenant(step)))
+
+    return decide
+
+
+@cache
+def report() -> dg.AssetsDefinition:
+    from quality.books import INVARIANTS
+
+    specs = [
+        dg.AssetCheckSpec(name, asset=REPORT, description=claim) for name, (claim, _) in INVARIANTS.items()
+    ]
+    text = "What would have happened, and how well probabilities held: the figures of each tenant, and whether they agree."
+
+    @dg.asset(
+        **of_books("shadow_report", text, ["decisions", "labels"], checks=[done("shadow_report"), *specs])
+    )
+    def write_reports(context: dg.AssetExecutionContext, config: Period) -> Iterator[dg.MaterializeResult]:
+        from ml import deciding, shadow
+        from quality import books
+
+        broken: dict[str, list[str]] = {name: [] for name in INVARIANTS}
+
+        def step(tenant: Tenant) -> dict[str, Any]:
+            with engine().begin() as connection:
+                document = deciding.report(connection, tenant, config.period, at=now())
+            shadow.write(document, settings().books_reports / tenant.slug)
+            for each in books.check(document):
+                if not each.holds:
+                    broken[each.name].append(f"{tenant.slug}: {each.told}")
+            names = (
+                "population_n",
+                "auto_post_rate",
+                "automation_rate",
+                "overall_accuracy",
+                "ece_calibrated",
+            )
+            return {name: document[name] for name in names}
+
+        rows, failures = each_tenant(step)
+        checks = [
+            dg.AssetCheckResult(
+                check_name=name, asset_key=REPORT, passed=not found, severity=dg.AssetCheckSeverity.ERROR,
+                metadata={"broken": found[:SHOWN]},
+            )
+            for name, found in broken.items()
+        ]  # fmt: skip
+        yield finished("shadow_report", rows, failures, *checks)
+
+    return write_reports
+
+
+@cache
+def journal() -> dg.AssetsDefinition:
+    text = "Proposals for what was decided; posted by the machine only where a tenant has earned it, and figures agree."
+
+    once = dg.AssetCheckSpec(
+        "each_line_is_booked_once", asset=JOURNAL, blocking=True,
+        description="No bank line has two entries that stand, as its own or as the other side of a transfer.",
+    )  # fmt: skip
+
+    @dg.asset(**of_books("journal_entries", text, ["shadow_report"], checks=[done("journal_entries"), once]))
+    def book(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        from dagster_project.lib import books
+        from kernel.books import journal
+
+        twice: list[str] = []
+
+        def step(tenant: Tenant) -> dict[str, Any]:
+            with engine().begin() as connection:
+                night = books.book(connection, tenant, at=now())
+                twice.extend(f"{tenant.slug}: {line}" for line in journal.booked_twice(connection, tenant.id))
+            return {
+                "proposed": night.booked.proposed, "posted": night.booked.posted, "stage": night.watched.stage.stage,
+                "taken_back": night.watched.demoted_for, "broken": list(night.broken),
+                "held_back": [f"{count} {why}" for why, count in night.booked.held_back.items()],
+            }  # fmt: skip
+
+        rows, failures = each_tenant(step)
+        check = dg.AssetCheckResult(
+            check_name=once.name, asset_key=JOURNAL, passed=not twice, metadata={"first": twice[:SHOWN]}
+        )
+        yield finished("journal_entries", rows, failures, check)
+
+    return book
+
+
+@cache
+def reconciliation() -> dg.AssetsDefinition:
+    text = "Which bank lines stand for which posted entries, one to one; what could be several is told and not matched."
+
+    @dg.asset(
+        **of_books(
+            "reconciliation_matches",
+            text,
+            ["journal_entries", "transactions"],
+            checks=[done("reconciliation_matches")],
+        )
+    )
+    def match(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from dataclasses import asdict
+
+        from kernel.books import people, reconcile
+
+        def step(tenant: Tenant) -> dict[str, Any]:
+            with engine().begin() as connection:
+                return asdict(reconcile.reconcile(connection, tenant.id, actor=people.PIPELINE, at=now()))
+
+        return finished("reconciliation_matches", *each_tenant(step))
+
+    return match
+
+
+@cache
+def export() -> dg.AssetsDefinition:
+    text = "Files of posted entries for accounting systems: each entry goes out once."
+
+    @dg.asset(**of_books("export_batches", text, ["journal_entries"], checks=[done("export_batches")]))
+    def hand_out(context: dg.AssetExecutionContext, config: Targets) -> dg.MaterializeResult:
+        from kernel.books import export
+
+        def step(tenant: Tenant) -> dict[str, Any]:
+            told: dict[str, Any] = {}
+            for target in config.targets:
+                made = export.export(
+                    engine(),
+                    tenant.id,
+                    target,
+                    settings().books_exports / tenant.slug,
+                    actor="pipeline",
+                    at=now(),
+                )
+                told |= {f"{target}_new": made.new, f"{target}_skipped": made.skipped}
+            return told
+
+        return finished("export_batches", *each_tenant(step))
+
+    return hand_out
+
+
+def _filled(
+    rows: list[dict[str, Any]], failures: dict[str, str]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows that all have the same columns."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, 0) for name in names} for row in rows], failures
+
+
+def _take(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> dict[str, Any]:
+    """Imports what lies in the inbox. Raises dagster.Failure for files that wait for another run."""
+    from kernel.books import inbox
+    from kernel.errors import RefusedError
+
+    rows, refused, left = [], [], []
+    for file in inbox.waiting(settings().books_inbox):
+        name = inbox.shown(file)
+        try:
+            made = inbox.take(engine(), file, at=now())
+            rows.append(
+                {
+                    "file": name,
+                    "new": made.new,
+                    "known": made.known,
+                    "rejected": made.rejected,
+                    "tie_out": made.tie_out,
+                }
+            )
+        except RefusedError as error:
+            refused.append(name)
+            context.log.warning(f"{name} was put aside: {error!s:.500}")
+        # One that fails does not keep those behind it, which may be others', from being taken.
+        except Exception as error:
+            left.append(name)
+            context.log.error(f"{name} waits for the next run: {type(error).__name__}: {error!s:.500}")
+    if left:
+        raise dg.Failure(
+            f"{len(left)} statements could not be imported, {left[0]} the first: see the log of the run. They stay in the"
+            " inbox"
+        )
+    return {"files": len(rows), "refused": refused, "of_each": table(rows[:SHOWN], "No statement waited.")}
+
+
+keep_books = dg.define_asset_job(
+    "keep_books",
+    selection=dg.AssetSelection.assets(
+        *(key(name) for name in (
+            "transactions", "decisions", "shadow_report", "journal_entries", "reconciliation_matches", "export_batches",
+        ))
+    ),
+    description="Imports statements, decides about lines, books, reconciles and exports, for every tenant that keeps books.",
+)  # fmt: skip
+
+
+@dg.schedule(
+    job=keep_books, cron_schedule="30 3 * * *", execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each night: statements that came, lines that are open.",
+)  # fmt: skip
+def keep_books_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
+
+
+@dg.sensor(job=keep_books, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def books_statements(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Statements in the inbox: one run takes all that lie there."""
+    from kernel.books import inbox
+
+    files = inbox.waiting(settings().books_inbox)
+    if not files or is_busy(context, "keep_books"):
+        return dg.SkipReason(f"{len(files)} statements wait")
+    return dg.RunRequest(tags={"files": str(len(files))})
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[*tables(), transactions(), decisions(), report(), journal(), reconciliation(), export()],
+        jobs=[keep_books],
+        schedules=[keep_books_daily],
+        sensors=[books_statements],
+    )

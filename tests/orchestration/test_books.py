@@ -1,0 +1,183 @@
+"""The books as the daemon and analysts meet them: a night of statements and decisions, a week of learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from dagster_project.defs.books import learning, shared, work
+from dagster_project.settings import settings
+from kernel import tenancy
+from kernel.books import labels, onboard
+from kernel.books.labels import Label
+from quality.books import INVARIANTS
+from samples.statements import SMALL, statements
+from tests.orchestration.location import location
+
+BEGINS = datetime(2025, 11, 1, tzinfo=UTC)
+NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
+BANKS = {"checking": "Checking Account", "card": "Credit Card"}
+WEEK = "2026-02-22"
+
+
+@dataclass
+class Shop:
+    engine: sa.Engine
+    tenant_id: object
+    owner: str
+    inbox: Path
+
+    def ask(self, query: str) -> list[tuple]:
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.tenant_id)
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+
+    def hand_over(self, only: str | None = None) -> int:
+        files = [file for file in statements(SMALL, 4, 7).files if only is None or file.account == only]
+        for file in files:
+            folder = self.inbox / BANKS[file.account]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file.name).write_bytes(file.content)
+        return len(files)
+
+    def label_all(self) -> None:
+        """As a ledger that was kept elsewhere has them."""
+        with self.engine.begin() as connection:
+            tenancy.service(connection, self.tenant_id)
+            rows = connection.execute(
+                sa.text("select id, amount_minor from books.transactions where tenant_id = :tenant_id"),
+                {"tenant_id": self.tenant_id},
+            ).all()
+            said = [Label(row.id, "4000" if row.amount_minor > 0 else "6300") for row in rows]
+            labels.write(
+                connection, self.tenant_id, said, source="booked", by=self.owner, at=datetime(2026, 2, 20, tzinfo=UTC)
+            )  # fmt: skip
+
+
+@pytest.fixture
+def shop(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shop:
+    """The definitions on a test's database and folders, in March 2026."""
+    places = {
+        name: tmp_path / name for name in ("books_inbox", "books_models", "books_exports", "books_reports")
+    }
+    given = settings().model_copy(update=places)
+    for module in (learning, work):
+        monkeypatch.setattr(module, "settings", lambda: given)
+        monkeypatch.setattr(module, "now", lambda: NOW)
+    for module in (learning, shared, work):
+        monkeypatch.setattr(module, "engine", lambda: engine)
+    with engine.begin() as connection:
+        made = onboard.onboard(connection, "starter", "Fox Bindery", external_key="", at=BEGINS)
+    return Shop(engine, made.tenant_id, made.owner, tmp_path / "books_inbox" / made.slug)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
+    loaded = location()
+    context = dg.build_sensor_context(instance=instance, definitions=loaded)
+    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
+    return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
+
+
+def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
+    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
+
+
+def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+
+
+def test_a_night_imports_decides_reports_and_proposes_for_every_tenant_that_keeps_books(
+    shop: Shop, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert _tick("books_statements", instance) == "0 statements wait"
+    handed_over = shop.hand_over()
+    assert _tick("books_statements", instance).tags["files"] == str(handed_over)
+    result = _run("keep_books", instance)
+    lines = shop.ask("select count(*) from books.transactions")[0][0]
+    assert lines > 100
+    assert shop.ask(
+        "select count(distinct txn_id), count(*) filter (where verdict = 'posted') from books.decisions"
+    ) == [(lines, 0)]
+    assert shop.ask("select count(*) from books.journal_entries where status = 'posted'") == [(0,)]
+    found = _checks(result)
+    assert {*INVARIANTS, "each_line_is_booked_once"} < found.keys()
+    assert all(found.values())
+    assert len(list((tmp_path / "books_reports").glob("*/shadow_*"))) == 5
+    assert _tick("books_statements", instance) == "0 statements wait"
+
+
+def test_the_same_night_again_changes_nothing(shop: Shop, instance: dg.DagsterInstance) -> None:
+    shop.hand_over()
+    _run("keep_books", instance)
+    counts = "select (select count(*) from books.decisions), (select count(*) from books.journal_entries)"
+    before = shop.ask(counts)
+    _run("keep_books", instance)
+    assert shop.ask(counts) == before
+
+
+def test_a_statement_of_no_account_is_put_aside_and_keeps_no_other_from_coming(
+    shop: Shop, instance: dg.DagsterInstance
+) -> None:
+    shop.hand_over("card")
+    lost = shop.inbox / "Savings" / "a.csv"
+    lost.parent.mkdir(parents=True)
+    lost.write_text("date,description,amount\n2026-01-01,Stapler,-1.00\n")
+    _run("keep_books", instance)
+    assert shop.ask("select count(*) > 0 from books.transactions") == [(True,)]
+    told = next((lost.parent / "refused").glob("*.why.txt")).read_text()
+    assert "no bank account named 'Savings'" in told
+
+
+def test_a_week_of_labels_is_learnt_and_the_model_holds(shop: Shop, instance: dg.DagsterInstance) -> None:
+    shop.hand_over()
+    _run("keep_books", instance)
+    shop.label_all()
+    assert _tick("books_labels", instance).tags["tenants"] == "1"
+    result = _run("learn_books", instance, partition_key=WEEK)
+    assert _checks(result) == {"candidates_did_no_worse": True, "model_candidate_of_every_tenant": True}
+    assert shop.ask("select status, label_count > 100 from books.models") == [("active", True)]
+    _run("certify_books", instance)
+    assert shop.ask("select count(*) from books.calibrators") == [(1,)]
+
+
+def test_labels_that_came_after_a_week_are_not_learnt_in_it(shop: Shop, instance: dg.DagsterInstance) -> None:
+    shop.hand_over()
+    _run("keep_books", instance)
+    shop.label_all()
+    _run("learn_books", instance, partition_key="2026-02-08")
+    assert shop.ask("select count(*) from books.models") == [(0,)]
+
+
+def test_a_tenant_that_fails_stops_no_other_and_is_named(
+    shop: Shop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ml import deciding
+
+    with shop.engine.begin() as connection:
+        other = onboard.onboard(connection, "starter", "Broken", external_key="", at=BEGINS)
+    whole = deciding.decide_open
+
+    def fails(connection, tenant_id, *given, **named):
+        if tenant_id == other.tenant_id:
+            raise ZeroDivisionError
+        return whole(connection, tenant_id, *given, **named)
+
+    monkeypatch.setattr(deciding, "decide_open", fails)
+    shop.hand_over("card")
+    found = {each.check_name: each for each in _run("keep_books", instance).get_asset_check_evaluations()}
+    assert not found["decisions_of_every_tenant"].passed
+    assert other.slug in str(found["decisions_of_every_tenant"].metadata["failed"].value)
+    assert found["export_batches_of_every_tenant"].passed
+    assert shop.ask("select count(*) > 0 from books.decisions") == [(True,)]
