@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from models import address, migrate, server
+from models import migrate, server
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -42,17 +43,22 @@ def _hurry(started: server.Server) -> None:
 
 
 @pytest.fixture(scope="session")
-def _create(postgres: server.Server) -> Iterator[Callable[[str, str], str]]:
+def _admin(postgres: server.Server) -> Iterator[sa.Engine]:
+    made = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(scope="session")
+def _create(postgres: server.Server, _admin: sa.Engine) -> Callable[[str, str], str]:
     """Creates a database from a template and gives its URL."""
-    admin = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
 
     def create(name: str, template: str) -> str:
-        with admin.connect() as connection:
-            connection.execute(sa.text(f'create database "{name}" template "{template}" strategy file_copy'))
+        with _admin.connect() as connection:
+            connection.exec_driver_sql(f'create database "{name}" template "{template}" strategy file_copy')
         return postgres.url(name)
 
-    yield create
-    admin.dispose()
+    return create
 
 
 @pytest.fixture(scope="session")
@@ -61,28 +67,43 @@ def _migrated(_create: Callable[[str, str], str]) -> str:
     return "migrated"
 
 
+@pytest.fixture(scope="session")
+def _copied(
+    _create: Callable[[str, str], str], _migrated: str, _admin: sa.Engine
+) -> Callable[[str], AbstractContextManager[str]]:
+    """Makes a database at the newest revision, gives its URL and takes it away: left behind, they fill a disk."""
+
+    @contextmanager
+    def copied(name: str) -> Iterator[str]:
+        yield _create(name, _migrated)
+        with _admin.connect() as connection:
+            connection.exec_driver_sql(f'drop database "{name}" with (force)')
+
+    return copied
+
+
 _numbers = count(1)
 
 
 @pytest.fixture
-def database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
+def database_url(_copied: Callable[[str], AbstractContextManager[str]]) -> Iterator[str]:
     """A database at the newest revision that no other test sees."""
-    return _create(f"test_{next(_numbers)}", _migrated)
+    with _copied(f"test_{next(_numbers)}") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def module_database_url(_create: Callable[[str, str], str], _migrated: str) -> str:
+def module_database_url(_copied: Callable[[str], AbstractContextManager[str]]) -> Iterator[str]:
     """As database_url, for the tests of one module that build on each other's data."""
-    return _create(f"module_{next(_numbers)}", _migrated)
+    with _copied(f"module_{next(_numbers)}") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def warehouse_url(_create: Callable[[str, str], str], _migrated: str) -> Iterator[str]:
+def warehouse_url(_copied: Callable[[str], AbstractContextManager[str]]) -> Iterator[str]:
     """As module_database_url, for modules that run dbt: it parses the project anew for a database of another name."""
-    url = _create("warehouse", _migrated)
-    yield url
-    with address.connected(address.sibling(url, "postgres")) as connection:
-        connection.execute(sa.text('drop database "warehouse" with (force)'))
+    with _copied("warehouse") as url:
+        yield url
 
 
 @pytest.fixture
