@@ -1,48 +1,51 @@
-"""Years of bank lines replayed month by month: each month is predicted and gated by what was known before it, then its
-labels are revealed. What is said of the outcome stands in `bench.books_report`.
+"""Workload 13: years of bank lines replayed month by month, on a database of its own, through what the platform does: lines
+are imported, models trained, compared and promoted, gates certified, lines decided, and only then are labels revealed.
+
+What is said of the outcome stands in `bench.books_report`.
 """
 
 from __future__ import annotations
 
+import csv
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from uuid import UUID, uuid4
 
-import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
-from ml import calibrate, certify, confidence, gates
+from kernel import members, tenancy
+from kernel.books import accounts, labels, people, settings
+from kernel.books.ingest.importing import import_file
+from kernel.books.ingest.mapping import Mapping
+from kernel.books.labels import Label
+from kernel.errors import RefusedError
+from ml import deciding, learning
+from models.books import accounts as chart
+from models.books import bank_accounts
 
-TRAIN_MONTHS = 24
-# Labels of a month are known at midnight; the month is decided a little later.
-_DECIDED = pd.Timedelta(hours=6)
-
-
-class Scores(Protocol):
-    """Of each line: the likeliest account, its probability, (account, probability) of the likeliest few, that one first."""
-
-    account: Any
-    p: Any
-    top: Any
-    is_new_vendor: Any
-
-
-class Model(Protocol):
-    def score(self, frame: pd.DataFrame) -> Scores: ...
-
-
-class Fit(Protocol):
-    def __call__(self, frame: pd.DataFrame, *, before: datetime) -> Model: ...
+CARDS = "2100"
+_POOL = "the city"
+# The month is decided before it ends, its labels are known when the next begins.
+_BEFORE_END = timedelta(hours=1)
+_FIELDS = {
+    "post_date": "Date", "description": "Merchant", "amount": "Amount", "currency": "Currency", "card": "Card",
+    "bank_ref": "Id",
+}  # fmt: skip
+_MAPPING = Mapping(columns=_FIELDS, out_is="negative")
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`log`: a row per line with what was said of it before its label was known (proposed, top_p, raw_p, calibrated_p,
-    threshold, closed, held and why), and the label. `costs`: a row per month of seconds by step and the peak of memory.
+    """`log`: a row per line with what was decided about it before its label was known (proposed, top_1 to top_3 with p_1 to
+    p_3, p, raw_p, calibrated_p, threshold, closed, held by a brake, passed: every gate), and the label. `costs`: a row per
+    month with seconds by step and the peak of memory; `refused` says which candidates did not hold, and why.
     """
 
     log: pd.DataFrame
@@ -54,109 +57,197 @@ class Replay:
         self.costs.to_parquet(folder / "costs.parquet", index=False)
 
 
-def replay(fit: Fit, lines: pd.DataFrame, months: Iterable[pd.Timestamp]) -> Replay:
-    """Predicts the lines of each month (`period` of `lines`, as `bench.books_data` gives them), in the order of months.
+@dataclass(frozen=True, slots=True)
+class City:
+    """Tenants that learn together; `accounts` are those of their cards, by tenant and currency."""
 
-    The classifier is handed labels that were known by then and, of the month itself, lines without them. Months before
-    the ones that are reported belong to the replay too: confidence, calibrators and certificates are made of what was
-    logged.
-    """
-    log, costs, targets = pd.DataFrame(), [], {}
-    # Of each line of the log, in its order; beside it, for it is wide.
-    evidence = np.empty((0, len(confidence.FEATURES)))
-    for month in months:
-        at = (month.tz_localize("UTC") + _DECIDED).to_pydatetime()
-        known = lines[
-            (lines["labelled_at"] < at) & (lines["period"] >= month - pd.DateOffset(months=TRAIN_MONTHS))
-        ]
-        asked = lines[lines["period"] == month]
-        told = asked[["account", "labelled_at"]]
-        asked = asked.assign(account=None, labelled_at=pd.NaT)
-        clock = [time.perf_counter()]
-        model = fit(known, before=at)
-        clock.append(time.perf_counter())
-        found = _scored(model, asked)
-        clock.append(time.perf_counter())
-        shown = _evidence(found, known, log, at)
-        found = found.assign(decided_at=pd.Timestamp(at), raw_p=_sure(found, shown, log, evidence, at))
-        evidence = np.vstack([evidence, shown])
-        clock.append(time.perf_counter())
-        targets = _targets(targets, log, at)
-        found = _gated(found, known, log, targets, at)
-        clock.append(time.perf_counter())
-        log = pd.concat([log, found.assign(**told)], ignore_index=True)
-        costs.append(
-            {"period": month, "labels": len(known), "lines": len(asked), "peak_mib": _peak_mib()}
-            | dict(zip(("train", "score", "confidence", "gate"), np.diff(clock), strict=True))
-        )
-    return Replay(log, pd.DataFrame(costs))
+    engine: sa.Engine
+    folder: Path
+    tenants: dict[str, UUID]
+    accounts: dict[tuple[str, str], UUID]
 
 
-def _scored(model: Model, asked: pd.DataFrame) -> pd.DataFrame:
-    scores = model.score(asked)
-    found = asked[["tenant", "txn", "period", "post_date", "vendor", "card", "amount_minor"]].assign(
-        proposed=np.asarray(scores.account, dtype=object),
-        p=np.asarray(scores.p, dtype=float),
-        is_new_vendor=np.asarray(scores.is_new_vendor, dtype=bool),
-        verdict="review",
-        is_audited=False,
-    )
-    for rank in range(3):
-        found[f"top_{rank + 1}"] = [one[rank][0] if len(one) > rank else None for one in scores.top]
-        found[f"p_{rank + 1}"] = [float(one[rank][1]) if len(one) > rank else 0.0 for one in scores.top]
-    return found
-
-
-def _evidence(found: pd.DataFrame, known: pd.DataFrame, log: pd.DataFrame, at: datetime) -> np.ndarray:
-    record = confidence.Record.empty()
-    if len(log):
-        record = confidence.Record.of(calibrate.window(log, at=at, months=confidence.WINDOW_MONTHS), at=at)
-    top_p = found[["p_1", "p_2", "p_3"]]
-    return confidence.evidence(confidence.Known.of(known, at=at), record, found, found["proposed"], top_p)
-
-
-def _sure(
-    found: pd.DataFrame, shown: np.ndarray, log: pd.DataFrame, evidence: np.ndarray, at: datetime
-) -> np.ndarray:
-    """What the second stage makes of it, or the classifier's own probability while too little was logged."""
-    weights = None
-    if len(log):
-        past = calibrate.window(log, at=at, months=confidence.WINDOW_MONTHS)
-        right = (past["proposed"] == past["account"]).to_numpy()
-        weights = confidence.fit(evidence[past.index], right, past["tenant"])
-    return found["p"].to_numpy() if weights is None else confidence.apply(weights, shown, found["tenant"])
-
-
-def _targets(targets: dict[str, float], log: pd.DataFrame, at: datetime) -> dict[str, float]:
-    """What to prove for each tenant, after what came of the last month whose labels are known."""
-    if not len(log):
-        return targets
-    last = log[log["period"] == log["period"].max()]
-    posted = last[(last["calibrated_p"] >= last["threshold"]) & ~last["held"] & (last["labelled_at"] < at)]
-    right = (posted["proposed"] == posted["account"]).groupby(posted["tenant"])
-    return targets | {
-        tenant: certify.next_target(targets.get(tenant, certify.TARGET), int(checked), int(hits))
-        for tenant, checked, hits in right.agg(["size", "sum"]).itertuples()
-    }
-
-
-def _gated(
-    found: pd.DataFrame, known: pd.DataFrame, log: pd.DataFrame, targets: dict[str, float], at: datetime
-) -> pd.DataFrame:
-    made = gates.make(log, at=at, targets=targets) if len(log) else {}
-    parts = []
-    for tenant, lines in found.groupby("tenant", sort=False):
-        gate = made.get(tenant)
-        p = calibrate.apply(gate.calibrator.parameters, lines["raw_p"]) if gate else np.nan
-        threshold, closed = (gate.threshold, gate.closed) if gate else (None, "no prediction was logged yet")
-        parts.append(
-            lines.assign(
-                calibrated_p=p, threshold=np.nan if threshold is None else threshold, closed=closed or ""
+def city(engine: sa.Engine, folder: Path, lines: pd.DataFrame, *, at: datetime) -> City:
+    """Founds the tenants of the lines, with the chart that all their labels are of. Settings are those a tenant begins with,
+    but for the threshold, which is left to what the certificate proves of a precision of 0.90, and for the pool."""
+    tenants, cards = {}, {}
+    codes = sorted({*lines["account"], CARDS})
+    given = {"threshold": Decimal("0.80"), "precision_target": Decimal("0.90"), "pool": _POOL}
+    for name in sorted(lines["tenant"].unique()):
+        with engine.begin() as connection:
+            tenancy.service(connection)
+            tenants[name] = tenancy.create(connection, name, name, "GBP")
+            tenancy.service(connection, tenants[name])
+            members.add(connection, tenants[name], uuid4(), "bookkeeper", "approver")
+            connection.execute(
+                chart.insert(),
+                [
+                    {"tenant_id": tenants[name], "code": code, "name": code,
+                     "type": "Liability" if code == CARDS else "Expense"}
+                    for code in codes
+                ],
+            )  # fmt: skip
+            for currency in sorted(lines.loc[lines["tenant"] == name, "currency"].unique()):
+                named = f"Cards {currency}"
+                accounts.add_bank(
+                    connection, tenants[name], named, "card", currency, CARDS, actor=people.PIPELINE, at=at
+                )
+                owned = bank_accounts.c.tenant_id == tenants[name], bank_accounts.c.name == named
+                cards[name, currency] = connection.scalar(sa.select(bank_accounts.c.id).where(*owned))
+            settings.change(
+                connection, tenants[name], given, author=people.OPERATOR, reason="the replay", at=at
             )
+    return City(engine, folder, tenants, cards)
+
+
+def replay(
+    town: City,
+    lines: pd.DataFrame,
+    months: Iterable[pd.Timestamp],
+    told: Callable[[str], None] = lambda _: None,
+) -> Replay:
+    """Decides about the lines of each month (`period` of `lines`, as `bench.books_data` gives them), in the order of months.
+
+    Months before the ones that are reported belong to the replay too: confidences, calibrators and certificates are made of
+    what was logged.
+    """
+    costs, first = [], True
+    for month in months:
+        clock = _Clock()
+        at = _decided(month)
+        if first:
+            # What people had booked before there was a machine.
+            _import(town, lines[lines["period"] < month], at)
+            _label(town, lines[lines["period"] < month])
+            first = False
+        asked = lines[lines["period"] == month]
+        with clock("import"):
+            _import(town, asked, at)
+        with clock("train"):
+            refused = _learn(town, at)
+        with clock("gate"), town.engine.begin() as connection:
+            learning.gate(connection, _pool(connection, town), at=at)
+        with clock("decide"):
+            for tenant_id in town.tenants.values():
+                with town.engine.begin() as connection:
+                    deciding.decide_open(
+                        connection, tenant_id, town.folder / "models", run_id=f"{month:%Y-%m}", at=at
+                    )
+        with clock("label"):
+            _label(town, asked)
+        costs.append(
+            {"period": month, "lines": len(asked), "refused": refused, "peak_mib": _peak_mib()}
+            | clock.seconds
         )
-    gated = pd.concat(parts).loc[found.index]
-    flooded, disputed = certify.floods(gated, known), certify.disputed(gated, known)
-    return gated.assign(flooded=flooded, disputed=disputed, held=flooded | disputed)
+        told(f"{month:%Y-%m}")
+    return Replay(_logged(town, lines), pd.DataFrame(costs))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - began
+
+
+def _decided(month: pd.Timestamp) -> datetime:
+    return ((month + pd.offsets.MonthBegin(1)).tz_localize("UTC") - _BEFORE_END).to_pydatetime()
+
+
+def _import(town: City, lines: pd.DataFrame, at: datetime) -> None:
+    for (name, currency), some in lines.groupby(["tenant", "currency"], sort=False):
+        path = town.folder / "statement.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_FIELDS.values())
+            writer.writerows(
+                (line.post_date.isoformat(), line.description, f"{Decimal(line.amount_minor) / 100:.2f}", line.currency,
+                 line.card, line.txn)
+                for line in some.itertuples(index=False)
+            )  # fmt: skip
+        made = import_file(
+            town.engine, town.tenants[name], town.accounts[name, currency], path, actor=people.PIPELINE, at=at,
+            mapping=_MAPPING,
+        )  # fmt: skip
+        if made.new != len(some):
+            why = made.rejects[0] if made.rejects else "they are known"
+            raise RefusedError(f"of {len(some)} lines of {name} {made.new} were imported: {why}")
+
+
+def _learn(town: City, at: datetime) -> list[str]:
+    """Trains, compares, and lets the candidate hold; why not, otherwise."""
+    with town.engine.begin() as connection:
+        made = learning.train(connection, _pool(connection, town), town.folder / "models", before=at, at=at)
+        deciding.promote(connection, made, at=at)
+    return list(made.why)
+
+
+def _pool(connection: sa.Connection, town: City) -> learning.Pool:
+    return learning.pool_of(connection, next(iter(town.tenants.values())))
+
+
+def _label(town: City, lines: pd.DataFrame) -> None:
+    """People say of each line what it is, in the month after it."""
+    for (name, at), some in lines.groupby(["tenant", "labelled_at"], sort=False):
+        with town.engine.begin() as connection:
+            ids = _ids(connection, town.tenants[name], some["txn"])
+            said = [
+                Label(ids[txn], account) for txn, account in zip(some["txn"], some["account"], strict=True)
+            ]
+            labels.write(
+                connection, town.tenants[name], said, source="correct", by="bookkeeper", at=at.to_pydatetime()
+            )
+
+
+def _ids(connection: sa.Connection, tenant_id: UUID, refs: Iterable[str]) -> dict[str, UUID]:
+    tenancy.service(connection, tenant_id)
+    found = connection.execute(
+        sa.text(
+            "select bank_ref, id from books.transactions where tenant_id = :of and bank_ref = any(:refs)"
+        ),
+        {"of": tenant_id, "refs": list(refs)},
+    )
+    return {row.bank_ref: row.id for row in found}
+
+
+_LOG = """
+select tenants.slug as tenant, lines.bank_ref as txn, decisions.run_id || '-01' as period, lines.post_date, lines.vendor,
+    lines.card, lines.amount_minor, decisions.proposed_account as proposed, decisions.raw_p::float8 as p,
+    coalesce(confidence.confidence, decisions.raw_p)::float8 as raw_p, decisions.calibrated_p::float8 as calibrated_p,
+    decisions.threshold::float8 as threshold, decisions.explain -> 'gate' ->> 'closed' as closed,
+    decisions.explain ->> 'brake' as brake, decisions.verdict <> 'review' as passed, decisions.failures,
+    decisions.is_new_vendor, coalesce(decisions.explain -> 'blend', decisions.explain #> '{model,top}') as top
+from books.decisions as decisions
+inner join spine.tenants as tenants on tenants.id = decisions.tenant_id
+inner join books.transactions as lines on lines.tenant_id = decisions.tenant_id and lines.id = decisions.txn_id
+left join books.decision_confidence as confidence
+    on confidence.tenant_id = decisions.tenant_id and confidence.number = decisions.number
+where decisions.run_id ~ '^[0-9]{4}-[0-9]{2}$'
+order by decisions.run_id, decisions.tenant_id, decisions.number
+"""
+
+
+def _logged(town: City, lines: pd.DataFrame) -> pd.DataFrame:
+    with town.engine.begin() as connection:
+        tenancy.service(connection)
+        result = connection.execute(sa.text(_LOG))
+        log = pd.DataFrame(result.all(), columns=list(result.keys()))
+    for rank in range(3):
+        log[f"top_{rank + 1}"] = [each[rank][0] if len(each) > rank else None for each in log["top"]]
+        log[f"p_{rank + 1}"] = [float(each[rank][1]) if len(each) > rank else 0.0 for each in log["top"]]
+    told = lines.set_index("txn")[["account", "labelled_at"]]
+    numbers = {name: log[name].astype(float) for name in ("raw_p", "calibrated_p", "threshold")}
+    log = log.assign(
+        period=pd.to_datetime(log["period"]),
+        closed=log["closed"].fillna(""),
+        held=log["brake"].notna(),
+        **numbers,
+    )
+    return log.drop(columns="top").join(told, on="txn")
 
 
 def _peak_mib() -> float:

@@ -22,13 +22,14 @@ def report(
     peer: pd.Series | None = None,
     peer_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The months from `since` on. `log` and `costs` are a replay's; `peer` proposals by txn of another classifier under
+    """The months from `since` on. `log` and `costs` are a replay's; `posted` counts the lines above the certified threshold
+    that no brake held, `passed_every_gate` those that the other gates let through too; `peer` proposals by txn of another classifier under
     the same schedule; `lines` what the human ceiling is measured on."""
     seen = log[log["period"] >= since]
     seen = seen.assign(
         right=(seen["proposed"] == seen["account"]).to_numpy(),
-        # None passes a gate that is closed, for it has no threshold.
-        passed=((seen["calibrated_p"] >= seen["threshold"]) & ~seen["held"]).to_numpy(),
+        # None is above the threshold of a gate that is closed.
+        posted=((seen["calibrated_p"] >= seen["threshold"]) & ~seen["held"]).to_numpy(),
         peer=seen["txn"].map(peer) if peer is not None else None,
     )
     spent = costs[costs["period"] >= since]
@@ -40,13 +41,15 @@ def report(
         "new_vendors": _figures(seen[seen["is_new_vendor"]], draws=0),
         "closures": _closures(seen),
         "brakes": {
-            name: _figures(seen[seen[name] & (seen["calibrated_p"] >= seen["threshold"])], draws=0)
-            for name in ("flooded", "disputed")
+            name: _figures(
+                seen[(seen["brake"] == name) & (seen["calibrated_p"] >= seen["threshold"])], draws=0
+            )
+            for name in ("flood", "disputed")
         },
         "costs": {
             **{
                 f"{step}_seconds": float(spent[step].sum())
-                for step in ("train", "score", "confidence", "gate")
+                for step in ("import", "train", "gate", "decide", "label")
             },
             "slowest_training_seconds": float(spent["train"].max()),
             "peak_mib": float(spent["peak_mib"].max()),
@@ -61,7 +64,7 @@ def report(
 def _figures(rows: pd.DataFrame, *, draws: int) -> dict[str, Any]:
     if not len(rows):
         return {"lines": 0}
-    right, posted = rows["right"].to_numpy(), rows[rows["passed"]]
+    right, posted = rows["right"].to_numpy(), rows[rows["posted"]]
     hits = int(posted["right"].sum())
     figures: dict[str, Any] = {
         "lines": len(rows),
@@ -71,6 +74,8 @@ def _figures(rows: pd.DataFrame, *, draws: int) -> dict[str, Any]:
             rows[["p_1", "p_2", "p_3"]], rows[["top_1", "top_2", "top_3"]], rows["account"]
         ),
         "posted": len(posted),
+        "passed_every_gate": int(rows["passed"].sum()),
+        "precision_of_every_gate": float(right[rows["passed"]].mean()) if rows["passed"].any() else None,
         "coverage": len(posted) / len(rows),
         "precision": hits / len(posted) if len(posted) else None,
         "lower_bound": certify.lower_bound(hits, len(posted)) if len(posted) else None,

@@ -6,9 +6,10 @@ classifier's own probability does. Fitted on logged predictions alone; `calibrat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,6 @@ RECORDS = {
     "card_account": ("tenant", "card", "proposed"),
     "vendor_account": ("tenant", "vendor", "proposed"),
     "card_vendor": ("tenant", "card", "vendor"),
-    "vendor_anywhere": ("vendor",),
 }
 _OF_PLACE = ("lines", "weight", "share", "unseen", "last_same", "days", "newest_same", "newest_accounts")
 FEATURES = (
@@ -47,10 +47,13 @@ FEATURES = (
     *(f"{place}_{name}" for place in PLACES for name in _OF_PLACE),
     *(f"record_{place}_{name}" for place in RECORDS for name in ("right", "weight")),
 )  # fmt: skip
+# Weights are of these features in this order, and of no others.
+_FEATURES_VERSION = sha256(" ".join(FEATURES).encode()).hexdigest()[:12]
 _NEVER_DAYS = 999.0
 _EDGE = 1e-6
 # A place of which nothing was logged yet: two lines' worth of the usual.
 _USUAL_RIGHT, _USUAL_LINES = 0.7, 2.0
+_KEPT = np.dtype("<f4")
 _PULL = 0.1  # strength of the pull to zero, as scikit-learn's C
 
 
@@ -183,16 +186,51 @@ class Record:
 def evidence(
     known: Known, record: Record, lines: pd.DataFrame, proposed: ArrayLike, top_p: ArrayLike
 ) -> Floats:
-    """A row of FEATURES per line.
+    """A row of FEATURES per line, in four bytes a number, as they are kept with a decision.
 
     `lines` has tenant, card, vendor, amount_minor; `top_p` the probabilities of the three likeliest accounts (0 where
     there are fewer), the proposed one's first.
     """
-    return np.hstack([known.evidence(lines, proposed, top_p), record.evidence(lines, proposed)])
+    return np.hstack([known.evidence(lines, proposed, top_p), record.evidence(lines, proposed)]).astype(_KEPT)
 
 
-def fit(evidence: ArrayLike, right: ArrayLike, tenant: ArrayLike) -> dict[str, Any] | None:
-    """Weights of a logistic regression, which JSON can hold, or None where fewer than 2000 logged lines are known or all of
+def kept(evidence: NDArray[np.float32]) -> list[bytes]:
+    """The rows as they are stored: which features they are of, then the numbers."""
+    mark = bytes.fromhex(_FEATURES_VERSION)
+    return [mark + row.tobytes() for row in evidence]
+
+
+def restored(rows: Sequence[bytes | None]) -> NDArray[np.float32]:
+    """Rows that were stored; one that was not, or is of other features than this version makes, is all NaN."""
+    mark = bytes.fromhex(_FEATURES_VERSION)
+    usable = [row is not None and row.startswith(mark) for row in rows]
+    whole = b"".join(row[len(mark) :] for row, is_usable in zip(rows, usable, strict=True) if is_usable)
+    found = np.full((len(rows), len(FEATURES)), np.nan, dtype=_KEPT)
+    found[usable] = np.frombuffer(whole, dtype=_KEPT).reshape(-1, len(FEATURES))
+    return found
+
+
+def first_instant(at: datetime) -> datetime:
+    """Of the predictions that are fitted on."""
+    return (pd.Timestamp(at) - pd.DateOffset(months=WINDOW_MONTHS)).to_pydatetime()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of a logistic regression on FEATURES, that tenants have in common, and how much surer or less sure each one's are."""
+
+    weight: tuple[float, ...]
+    intercept: float
+    tenants: Mapping[str, float]
+
+    def of(self, tenant: str) -> dict[str, Any]:
+        """A tenant's, as JSON can hold them; one that was not fitted on has nothing of its own."""
+        intercept = self.intercept + self.tenants.get(tenant, 0.0)
+        return {"features": _FEATURES_VERSION, "weight": list(self.weight), "intercept": intercept}
+
+
+def fit(evidence: ArrayLike, right: ArrayLike, tenant: ArrayLike) -> Weights | None:
+    """Weights, or None where fewer than 2000 logged lines are known or all of
     them were right or wrong. (Boosted trees were tried on the same evidence and were no better.)"""
     x, hit = np.asarray(evidence, dtype=float), np.asarray(right, dtype=bool)
     if len(hit) < LEAST_LINES or hit.all() or not hit.any():
@@ -201,32 +239,22 @@ def fit(evidence: ArrayLike, right: ArrayLike, tenant: ArrayLike) -> dict[str, A
     tenants = sorted(set(np.asarray(tenant, dtype=object)))
     of_tenant = np.asarray(tenant, dtype=object)[:, None] == np.array(tenants, dtype=object)
     model = LogisticRegression(C=_PULL, max_iter=300).fit(np.hstack([scaler.transform(x), of_tenant]), hit)
-    weight = model.coef_[0]
-    return {
-        "features": list(FEATURES),
-        "mean": scaler.mean_.tolist(),
-        "scale": scaler.scale_.tolist(),
-        "weight": weight[: x.shape[1]].tolist(),
-        "intercept": float(model.intercept_[0]),
-        "tenants": dict(zip(tenants, weight[x.shape[1] :].tolist(), strict=True)),
-    }
+    weight = model.coef_[0][: x.shape[1]] / scaler.scale_
+    return Weights(
+        tuple(weight.tolist()),
+        float(model.intercept_[0] - weight @ scaler.mean_),
+        dict(zip(tenants, model.coef_[0][x.shape[1] :].tolist(), strict=True)),
+    )
 
 
-def apply(parameters: Mapping[str, Any], evidence: ArrayLike, tenant: ArrayLike) -> Floats:
-    """How likely each proposal is right, in [0, 1]; a tenant that was not fitted on gets the common intercept.
+def apply(parameters: Mapping[str, Any], evidence: ArrayLike) -> Floats:
+    """How likely each proposal is right, in [0, 1]; `parameters` as of `Weights.of`.
 
     Raises ValueError for weights of other features than this version makes.
     """
-    if tuple(parameters["features"]) != FEATURES:
+    if parameters["features"] != _FEATURES_VERSION:
         raise ValueError("these weights are of other features; fit them anew on newly logged predictions")
-    x = (np.asarray(evidence, dtype=float) - np.array(parameters["mean"])) / np.array(parameters["scale"])
-    own = (
-        pd.Series(np.asarray(tenant, dtype=object))
-        .map(parameters["tenants"])
-        .fillna(0.0)
-        .to_numpy(dtype=float)
-    )
-    return expit(x @ np.array(parameters["weight"]) + parameters["intercept"] + own)
+    return expit(np.asarray(evidence, dtype=float) @ np.array(parameters["weight"]) + parameters["intercept"])
 
 
 def _hash(values: pd.Series) -> Hashes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from kernel.books import (
     evidence,
     llm_budget,
     metrics,
+    promotion,
     reconcile,
     rules,
     settings,
@@ -28,13 +28,14 @@ from kernel.books import (
     watch,
 )
 from kernel.books.canary import Canary
-from kernel.books.contract import BankLine, Scored, Stage
+from kernel.books.contract import BankLine, Scored, Stage, Surety
 from kernel.books.decide import Decided
 from kernel.books.evidence import Evidence, Outside
 from kernel.books.metrics import Window
 from kernel.books.people import PIPELINE
+from kernel.books.promotion import Trial
 from kernel.books.watch import Signals, Watched
-from ml import calibrate, drift, evaluate, frames, learning
+from ml import drift, evaluate, frames, learning, surety
 from ml import metrics as documents
 
 # What changed is measured between the newest month and the year before it.
@@ -57,7 +58,7 @@ def decide_open(
     """Decides about every line that is open and that what holds now has not decided about."""
     held = settings.current(connection, tenant_id)
     ruleset = rules.load(connection, tenant_id)
-    calibrator_version, parameters = learning.calibrator(connection, tenant_id)
+    calibrator_version, _ = learning.calibrator(connection, tenant_id)
     model = learning.active(connection, tenant_id, folder)
     on_trial = canary.running(connection, tenant_id, "model") if model else None
     versions = {
@@ -72,14 +73,29 @@ def decide_open(
     if on_trial and modelled:
         challenger = learning.named(connection, tenant_id, on_trial.challenger, folder)
         modelled, shadow = _tried(tenant_id, modelled, learning.scored(lines, challenger), on_trial)
-    is_calibrated = parameters is not None and parameters["method"] != "none"
     return decide.decide(
-        connection, tenant_id, _bank_lines(lines), modelled, run_id=run_id, at=at,
-        calibrated=partial(calibrate.apply, parameters) if is_calibrated else None,
-        calibrator_version=calibrator_version,
+        connection, tenant_id, bank_lines(lines), modelled, run_id=run_id, at=at,
+        surety=_surety(connection, tenant_id, held, lines["vendor"], at=at), calibrator_version=calibrator_version,
         budget_fallback=llm_budget.is_fallen_back(connection, tenant_id, at=at),
         ruleset=ruleset, shadow=shadow,
     )  # fmt: skip
+
+
+def try_rule(connection: sa.Connection, tenant_id: UUID, rule_id: UUID, *, at: datetime) -> Trial:
+    """What a rule would change of the decisions of the last 90 days, by the calibrator and the gates that hold."""
+    held = settings.current(connection, tenant_id)
+    return promotion.try_out(
+        connection, tenant_id, rule_id, surety=_surety(connection, tenant_id, held, (), at=at), at=at
+    )
+
+
+def _surety(
+    connection: sa.Connection, tenant_id: UUID, held: settings.Held, vendors: Sequence[str], *, at: datetime
+) -> Surety:
+    _, parameters = learning.calibrator(connection, tenant_id)
+    pool = learning.pool_of(connection, tenant_id).tenant_ids if held.settings.pool else ()
+    others = [each for each in pool if each != tenant_id]
+    return surety.of(connection, tenant_id, others, vendors, parameters, at=at)
 
 
 def promote(connection: sa.Connection, candidate: learning.Candidate, *, at: datetime) -> None:
@@ -195,7 +211,8 @@ def _tried(
     return decides, shadow
 
 
-def _bank_lines(lines: pd.DataFrame) -> list[BankLine]:
+def bank_lines(lines: pd.DataFrame) -> list[BankLine]:
+    """Lines of `frames.open_lines`, as they are decided about."""
     return [
         BankLine(
             UUID(row.txn), row.bank_account_id, row.post_date, int(row.amount_minor), row.currency, row.description,

@@ -34,6 +34,24 @@ def labelled(
     return _lines(connection, "labelled", given)
 
 
+def labelled_around(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    others: Sequence[UUID],
+    vendors: Sequence[str],
+    *,
+    since: date,
+    before: datetime,
+) -> pd.DataFrame:
+    """As `labelled`, of a tenant, and what others said of some vendors; without what the bank says and the amount."""
+    _act_for(connection, [tenant_id, *others])
+    given = {
+        "tenant_id": tenant_id, "others": array(others), "vendors": texts(sorted(set(vendors) - {""})), "since": since,
+        "before": before,
+    }  # fmt: skip
+    return _lines(connection, "labelled_around", given)
+
+
 def open_lines(
     connection: sa.Connection, tenant_id: UUID, *, at: datetime, versions: Mapping[str, Any]
 ) -> pd.DataFrame:
@@ -50,14 +68,25 @@ def open_lines(
 def logged(
     connection: sa.Connection, tenant_ids: Sequence[UUID], *, since: datetime, before: datetime
 ) -> pd.DataFrame:
-    """Decisions from `since` on whose label came after them and was known before an instant: `proposed`, `raw_p`,
-    `calibrated_p`, the label as `account`, and what they were made by.
+    """Decisions from `since` on whose label came after them and was known before an instant: `proposed`, `raw_p` (what was
+    calibrated), `calibrated_p`, the label as `account`, whether a brake `held` them, and what they were made by.
     """
     _act_for(connection, tenant_ids)
     found = _frame(connection, "logged", {"tenants": array(tenant_ids), "since": since, "before": before})
     for name in ("raw_p", "calibrated_p", "threshold"):
         found[name] = found[name].astype(float)
     return found
+
+
+def seen(
+    connection: sa.Connection, tenant_ids: Sequence[UUID], *, since: datetime
+) -> dict[tuple[str, int], bytes]:
+    """What the second stage saw of the lines of decisions from `since` on, by tenant and number."""
+    _act_for(connection, tenant_ids)
+    found = connection.execute(
+        statements("books_frames")["seen"], {"tenants": array(tenant_ids), "since": since}
+    )
+    return {(str(row.tenant_id), row.number): bytes(row.seen) for row in found}
 
 
 def _act_for(connection: sa.Connection, tenant_ids: Sequence[UUID]) -> None:

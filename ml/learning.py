@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,15 +26,13 @@ from kernel.books import settings
 from kernel.books.contract import Scored
 from kernel.books.people import PIPELINE
 from kernel.errors import RefusedError
-from ml import calibrate, certify, classifier, frames, gates, plots, promote
+from ml import calibrate, certify, classifier, confidence, frames, gates, plots, promote
 from ml.gates import Gate
 from models.books import books_audit
 from models.books_learning import calibrators, certificates
 from models.statements import array, statements
 
 TRAIN_MONTHS = 24
-# The newest labels, on which a candidate is compared before it learns of them.
-COMPARED = timedelta(days=30)
 LEAST_LABELS = 50
 # Certificates are renewed each week; one that was not, ends.
 HOLDS = timedelta(days=35)
@@ -98,8 +97,8 @@ def train(
 ) -> Candidate:
     """Trains a candidate on the labels that were known before an instant, and compares its kind with the active model.
 
-    The comparison is made on the newest 30 days of labels, by a model that was trained without them; what is registered
-    is the same recipe trained with them. Without an active model there is nothing to compare with.
+    The comparison is made on the labels that the active model does not know, by a model that was trained without them; what
+    is registered is the same recipe trained with them. Without an active model there is nothing to compare with.
     """
     lines = frames.labelled(connection, pool.tenant_ids, since=first_day(before), before=before)
     if len(lines) < LEAST_LABELS:
@@ -188,10 +187,24 @@ def named(connection: sa.Connection, tenant_id: UUID, version: str, folder: Path
 
 def _loaded(found: sa.Row[Any], folder: Path) -> classifier.Model:
     place = folder / found.place
-    if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != found.sha256:
+    try:
+        written = place.stat()
+        return _read(place, found.sha256, written.st_mtime_ns, written.st_size)
+    except (FileNotFoundError, _OtherFile):
         raise RefusedError(
             f"model {found.version} is not in {place} as it was registered: put its file back, or train anew"
-        )
+        ) from None
+
+
+class _OtherFile(Exception):
+    """The bytes are not those that were registered."""
+
+
+# Tenants that learn together are gone through one after another. A file that was written to is read anew.
+@lru_cache(maxsize=2)
+def _read(place: Path, sha256: str, written_ns: int, size: int) -> classifier.Model:
+    if hashlib.sha256(place.read_bytes()).hexdigest() != sha256:
+        raise _OtherFile
     return classifier.load(place)
 
 
@@ -199,14 +212,28 @@ def gate(connection: sa.Connection, pool: Pool, *, at: datetime) -> list[Certifi
     """Makes the gates of a pool's tenants, on predictions that were logged before their labels were known, and writes their
     calibrators and certificates down. Of a tenant without such predictions it is written down that there are none.
     """
-    since = _midnight(_months_before(at, gates.PROOF_MONTHS), at)
-    logged = frames.logged(connection, pool.tenant_ids, since=since, before=at)
+    logged = frames.logged(connection, pool.tenant_ids, since=confidence.first_instant(at), before=at)
+    weights = _weights(connection, pool, logged, at)
     targets = {str(each): _target(connection, each, logged) for each in pool.tenant_ids}
     made = gates.make(logged, at=at, targets=targets)
     return [
-        _noted(connection, each, made.get(str(each)) or _of_nothing(logged, targets[str(each)]), at)
+        _noted(connection, each, made.get(str(each)) or _of_nothing(logged, targets[str(each)]), weights, at)
         for each in pool.tenant_ids
     ]
+
+
+def _weights(
+    connection: sa.Connection, pool: Pool, logged: pd.DataFrame, at: datetime
+) -> confidence.Weights | None:
+    """The second stage, fitted on what it saw of lines before their labels were known."""
+    past = calibrate.window(logged, at=at, months=confidence.WINDOW_MONTHS)
+    if len(past) < confidence.LEAST_LINES:
+        return None
+    kept = frames.seen(connection, pool.tenant_ids, since=confidence.first_instant(at))
+    seen = confidence.restored([kept.get(key) for key in zip(past["tenant"], past["number"], strict=True)])
+    usable = ~np.isnan(seen[:, 0])
+    right = (past["proposed"] == past["account"]).to_numpy()
+    return confidence.fit(seen[usable], right[usable], past["tenant"].to_numpy()[usable])
 
 
 def _of_nothing(logged: pd.DataFrame, target: float) -> Gate:
@@ -268,9 +295,8 @@ def _compared(
     holding = active(connection, pool.tenant_ids[0], folder)
     if holding is None:
         return None, ()
-    since = pd.Timestamp(before) - COMPARED
-    newest = lines[lines["labelled_at"] >= max(since, pd.Timestamp(holding.trained_before))]
-    earlier = lines[lines["labelled_at"] < since]
+    since = pd.Timestamp(holding.trained_before)
+    newest, earlier = lines[lines["labelled_at"] >= since], lines[lines["labelled_at"] < since]
     if len(newest) < promote.LEAST_LINES or len(earlier) < LEAST_LABELS:
         return None, (
             f"{len(newest)} labels that the active model does not know, {promote.LEAST_LINES} are needed to compare",
@@ -285,12 +311,14 @@ def _predicted(lines: pd.DataFrame, model: classifier.Model) -> pd.DataFrame:
     return lines.assign(proposed=found.account, raw_p=found.p, is_new_vendor=found.is_new_vendor)
 
 
-def _noted(connection: sa.Connection, tenant_id: UUID, made: Gate, at: datetime) -> Certified:
+def _noted(
+    connection: sa.Connection, tenant_id: UUID, made: Gate, weights: confidence.Weights | None, at: datetime
+) -> Certified:
     tenancy.service(connection, tenant_id)
     last = _newest_calibrator(connection, tenant_id)
     raw = made.lines["raw_p"].to_numpy()
     change = None if last is None else calibrate.compare(last.parameters, made.calibrator.parameters, raw)
-    version = _note_calibrator(connection, tenant_id, made.calibrator, change, at)
+    version = _note_calibrator(connection, tenant_id, made.calibrator, weights, change, at)
     _note_certificate(connection, tenant_id, made, version, at)
     return Certified(tenant_id, version, made, change)
 
@@ -314,15 +342,17 @@ def _note_calibrator(
     connection: sa.Connection,
     tenant_id: UUID,
     made: calibrate.Calibrator,
+    weights: confidence.Weights | None,
     change: calibrate.Change | None,
     at: datetime,
 ) -> str:
-    text = json.dumps(made.parameters, sort_keys=True)
+    parameters = made.parameters | ({"confidence": weights.of(str(tenant_id))} if weights else {})
+    text = json.dumps(parameters, sort_keys=True)
     version = f"c{hashlib.sha256(f'{text}|{at.isoformat()}'.encode()).hexdigest()[:15]}"
     row = {
         "tenant_id": tenant_id, "version": version, "fitted_at": at,
         "window_from": _midnight(_months_before(at, calibrate.WINDOW_MONTHS), at), "window_to": at,
-        "method": made.method, "parameters": made.parameters,
+        "method": made.method, "parameters": parameters,
         "metrics": {"log_loss": made.log_loss, "reason": made.reason, "change": asdict(change) if change else None},
         "label_count": made.lines,
     }  # fmt: skip

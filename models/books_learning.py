@@ -217,3 +217,17 @@ decisions = table(
     sa.Index("decisions_txn_idx", "tenant_id", "txn_id", "number"),
     sa.Index("decisions_time_idx", "tenant_id", "decided_at"),
 )
+
+# How sure the second stage was of a decision's proposal, and what it had seen of the line: numbers of four bytes, in the
+# order of `ml.confidence`, which is fitted on them once labels are known. Append-only.
+decision_confidence = table(
+    "books",
+    "decision_confidence",
+    tenant_id(),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    _probability("confidence"),
+    sa.Column("seen", sa.LargeBinary, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "number"], ["books.decisions.tenant_id", "books.decisions.number"], ondelete="CASCADE"
+    ),
+)

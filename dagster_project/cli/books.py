@@ -1,33 +1,46 @@
-"""`revenue-os books`: statements, the queue of what waits for people, the ledger and its files.
+"""`revenue-os books`: accounts, statements that come in, what is decided of their lines and what people say of it.
 
-What is learnt, and how far a tenant has come, stand in `books_learning`.
+What stands of statements beside the books is in `books_statements`, the ledger with its files in `books_ledger`, what is learnt
+and how far a tenant has come in `books_learning`, what is on trial and what it costs in `books_watch`.
 """
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from dagster_project.cli import books_learning, ui
+from dagster_project.cli import books_learning, books_ledger, books_statements, books_watch, ui
+from dagster_project.cli import books_views as views
 from dagster_project.cli import campaign_asked as asked
 
 app = typer.Typer(
     help="Books: import statements, review what is proposed, post, reconcile, export.", no_args_is_help=True
 )
-app.add_typer(books_learning.rules, name="rules")
-app.command("train")(books_learning.train)
-app.command("certify")(books_learning.certify)
-app.command("report")(books_learning.report)
-app.command("stage")(books_learning.stage)
-app.command("settings")(books_learning.change_settings)
+_OTHERS = {
+    "Statements": {
+        "reconcile": books_statements.reconcile, "match": books_statements.match, "unmatch": books_statements.unmatch,
+        "open-items": books_statements.open_items, "tie-out": books_statements.tie_out,
+    },
+    "Ledger": {
+        "ledger": books_ledger.general_ledger, "balance": books_ledger.trial_balance, "lock": books_ledger.lock,
+        "reopen": books_ledger.reopen, "export": books_ledger.export_entries,
+    },
+    "Automation": {
+        "train": books_learning.train, "certify": books_learning.certify, "report": books_learning.report,
+        "stage": books_learning.stage, "settings": books_learning.change_settings, "canary": books_watch.canary,
+        "budget": books_watch.budget,
+    },
+}  # fmt: skip
+for _panel, _commands in _OTHERS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(books_learning.rules, name="rules", rich_help_panel="Automation")
 
 _Line = Annotated[str, typer.Argument(metavar="LINE", help="Id of a bank line, or its beginning.")]
-_Month = Annotated[str, typer.Argument(help="2026-12.")]
-_Most = Annotated[int, typer.Option(help="Show at most so many.")]
+_Most = Annotated[int, typer.Option(help="Show at most so many.", min=1)]
 _SHOWN = 5
 
 
@@ -129,11 +142,11 @@ def decide(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     from ml import deciding
 
     run_id = f"cli-{asked.now():%Y%m%dT%H%M%S}"
-    with asked.of(tenant) as (connection, found):
+    with ui.spinner("Deciding", as_json), asked.of(tenant) as (connection, found):
         made = deciding.decide_open(
             connection, found.id, settings().books_models, run_id=run_id, at=asked.now()
         )
-    with asked.of(tenant) as (connection, found):
+    with ui.spinner("Posting", as_json), asked.of(tenant) as (connection, found):
         night = books.book(connection, found, at=asked.now())
     ui.emit(
         {"decided": made.count, **dict(made.verdicts), "reasons": dict(made.reasons), "proposed": night.booked.proposed,
@@ -158,20 +171,25 @@ def queue(
 
     with asked.of(tenant) as (connection, found):
         if audit:
-            rows = review.audit_queue(connection, found.id, most=most)
+            told = review.audit_queue(connection, found.id, most=most)
         else:
-            rows = review.queue(
+            told = review.queue(
                 connection, found.id, reason=reason, vendor=vendor, only_passed=passed, most=most
             )
-    ui.emit(rows if as_json else [_row(each) for each in rows], as_json, title=f"{len(rows)} lines wait")
-
-
-def _row(each: Any) -> dict[str, Any]:
-    return {
-        "line": str(each.txn_id)[:8], "date": each.on, "amount": f"{each.amount} {each.currency}",
-        "vendor": each.vendor or each.description, "proposed": each.proposed_account,
-        "p": None if each.calibrated_p is None else f"{each.calibrated_p:.2f}", "reason": each.reason or each.verdict,
-    }  # fmt: skip
+    if as_json:
+        ui.emit(
+            {"total": told.total, "by_reason": told.by_reason, "lines": list(map(ui.plain, told.lines))},
+            as_json,
+        )
+        return
+    what = "drawn to be looked at" if audit else "that wait"
+    if not told.lines:
+        typer.echo(ui.lines(f"There are no lines of {found.name} {what}."))
+        return
+    rows = list(map(views.waiting, told.lines))
+    views.table(rows, f"Lines of {found.name} {what}: {len(rows):,} of {told.total:,} shown")
+    if not audit:
+        typer.echo("In all: " + ", ".join(f"{count:,} {name}" for name, count in told.by_reason.items()))
 
 
 @app.command("explain")
@@ -251,127 +269,30 @@ def correct(
 def countersign(
     tenant: asked.Tenant,
     entries: Annotated[
-        list[str] | None, typer.Argument(metavar="[ENTRY…]", help="Ids; without any, those that wait are listed.")
+        list[str] | None, typer.Argument(metavar="[ENTRY…]", help="As JE-95c8847b; without any, those that wait are listed.")
     ] = None,
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:  # fmt: skip
     """Post what another person approved, where two are needed."""
-    from kernel.books import review
+    from kernel import members
+    from kernel.books import ledger, review
 
     with asked.of(tenant) as (connection, found):
         if not entries:
-            rows = [row._asdict() for row in review.second_queue(connection, found.id)]
+            waiting = review.second_queue(connection, found.id)
+            names = {str(each.user_id): each.name for each in members.of(connection, found.id)}
+            rows = (
+                [row._asdict() for row in waiting]
+                if as_json
+                else [views.countersigned(row, names) for row in waiting]
+            )
             ui.emit(rows, as_json, title="Entries that wait for a second person")
             return
         who = asked.speaker(connection, found.id, user)
-        done = review.countersign(
-            connection, found.id, [asked.uuid(each) for each in entries], by=who, at=asked.now()
-        )
+        ids = [ledger.find(connection, found.id, each) for each in entries]
+        done = review.countersign(connection, found.id, ids, by=who, at=asked.now())
     _answered(done, as_json)
-
-
-@app.command("reconcile")
-def reconcile_statements(tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
-    """Match bank lines with posted entries, one to one; what could be several is told and not matched."""
-    from kernel.books import reconcile
-
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user, asked.ANYBODY)
-        told = reconcile.reconcile(connection, found.id, actor=who, at=asked.now())
-    ui.emit(told, as_json)
-
-
-@app.command("export")
-def export_entries(
-    tenant: asked.Tenant,
-    target: Annotated[str, typer.Option(help="qbo_csv, xero_csv or beancount.")] = "qbo_csv",
-    to: Annotated[Path | None, typer.Option(help="Folder; REVENUE_OS_BOOKS_EXPORTS/TENANT when left out.")] = None,
-    again: Annotated[str | None, typer.Option(help="Id of an export whose file is written again, byte for byte.")] = None,
-    history: Annotated[bool, typer.Option("--history", help="What was handed out so far.")] = False,
-    user: asked.As = "",
-    as_json: ui.Json = False,
-) -> None:  # fmt: skip
-    """Hand posted entries to an accounting system: each goes out once, however often it is asked for."""
-    from dagster_project.settings import settings
-    from kernel.books import export, export_ledgers
-
-    engine = ui.connect()
-    with asked.of(tenant) as (connection, found):
-        folder = to or settings().books_exports / found.slug
-        if history:
-            rows = export.history(connection, found.id)
-            short = [
-                {"export": str(each.id), "target": each.target, "entries": each.entries, "lines": each.lines,
-                 "when": f"{each.exported_at or each.requested_at:%Y-%m-%d %H:%M}"}
-                for each in rows
-            ]  # fmt: skip
-            ui.emit(rows if as_json else short, as_json, title=f"Exports of {found.name}")
-            return
-        who = asked.speaker(connection, found.id, user, asked.ANYBODY)
-        if again is not None:
-            made = export.content(connection, found.id, asked.uuid(again))
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{again}.csv").write_bytes(made)
-            ui.emit({"file": str(folder / f"{again}.csv"), "bytes": len(made)}, as_json)
-            return
-        if target == "beancount":
-            folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"{found.slug}.beancount"
-            place.write_text(
-                "".join(export_ledgers.beancount_ledger(connection, found.id, date.max)), encoding="utf-8"
-            )
-            ui.emit({"file": str(place)}, as_json)
-            return
-    done = export.export(engine, found.id, target, folder, actor=who, at=asked.now())
-    ui.emit(
-        {"new": done.new, "skipped": done.skipped, "total_lines": done.total_lines, "left_out": done.left_out,
-         "files": [str(file) for file in done.files]},
-        as_json,
-    )  # fmt: skip
-
-
-@app.command("balance")
-def trial_balance(
-    tenant: asked.Tenant,
-    until: Annotated[str | None, typer.Option(help="A day, 2026-12-31; today when left out.")] = None,
-    as_json: ui.Json = False,
-) -> None:
-    """The trial balance: what was posted to each account."""
-    from kernel.books import ledger
-
-    day = asked.now().date() if until is None else asked.day(until)
-    with asked.of(tenant) as (connection, found):
-        rows = [
-            {"code": each.code, "name": each.name, "type": each.type, "currency": each.currency, "debit": each.debit,
-             "credit": each.credit, "balance": each.balance}
-            for each in ledger.trial_balance(connection, found.id, day)
-        ]  # fmt: skip
-    ui.emit(rows, as_json, title=f"Trial balance of {found.name} on {day}")
-
-
-@app.command("lock")
-def lock(month: _Month, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
-    """Let nobody post into a month any more."""
-    from kernel.books import ledger
-
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user)
-        ledger.lock(connection, found.id, month, actor=who, at=asked.now())
-    ui.emit({"month": month, "state": "LOCKED"}, as_json)
-
-
-@app.command("reopen")
-def reopen(
-    month: _Month, why: asked.Why, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False
-) -> None:
-    """Take the lock of a month back; why stands in the audit."""
-    from kernel.books import ledger
-
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user)
-        ledger.reopen(connection, found.id, month, actor=who, at=asked.now(), reason=why)
-    ui.emit({"month": month, "state": "OPEN"}, as_json)
 
 
 def _line(connection: Any, tenant_id: UUID, given: str) -> UUID:
@@ -381,8 +302,9 @@ def _line(connection: Any, tenant_id: UUID, given: str) -> UUID:
 
 
 def _answered(done: Any, as_json: bool) -> None:
-    told = {
-        "labelled": done.labelled, "posted": len(done.posted), "needs_another": [str(each) for each in done.needs_another],
-        "already": [str(each) for each in done.already],
-    }  # fmt: skip
-    ui.emit(told, as_json)
+    told = {"labelled": done.labelled, "posted": len(done.posted)}
+    if as_json:
+        ui.emit(told | {"needs_another": done.needs_another, "already": done.already}, as_json)
+        return
+    waiting, already = map(views.entry, done.needs_another), map(views.line, done.already)
+    ui.emit(told | {"needs_another": list(waiting), "already": list(already)}, as_json)

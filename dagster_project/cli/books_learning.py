@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID
 
 import typer
 
+from dagster_project.cli import books_views as views
 from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
 
+if TYPE_CHECKING:
+    from ml.learning import Candidate
+
 rules = typer.Typer(help="Rules: what a line's words mean, as people wrote it down.", no_args_is_help=True)
-_Rule = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule.")]
+_Rule = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule, or its beginning.")]
 
 
 def train(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
@@ -25,10 +30,32 @@ def train(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         pool = learning.pool_of(connection, found.id)
         made = learning.train(connection, pool, settings().books_models, before=at, at=at)
         deciding.promote(connection, made, at=at)
-    ui.emit(
-        {"version": made.version, "labels": made.labels, "holds": made.may_hold, "why_not": list(made.why)},
-        as_json,
-    )
+        active = learning.versions(connection, found.id)["model"]
+    told = {
+        "version": made.version,
+        "labels": made.labels,
+        "active": active,
+        "outcome": _outcome(made, active),
+    }
+    if as_json:
+        told |= {"holds": made.may_hold and made.version == active, "why_not": list(made.why)}
+    ui.emit(told, as_json)
+
+
+def _outcome(made: Candidate, active: str | None) -> str:
+    """What became of a training, and what to do next."""
+    if made.version is None:
+        return f"nothing was trained: {'; '.join(made.why)}; answer what revenue-os books queue shows"
+    if made.version == active:
+        return (
+            "it decides from now on: run revenue-os books decide"
+            if made.may_hold
+            else "it was trained before, and goes on"
+        )
+    if made.may_hold:
+        return "it is on trial with a part of the lines: revenue-os books canary shows how it does"
+    stays = "rules alone decide" if active is None else f"{active} goes on deciding"
+    return f"it was refused, {stays}: {'; '.join(made.why)}"
 
 
 def certify(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
@@ -37,7 +64,7 @@ def certify(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     from ml import learning
 
     at = asked.now()
-    with asked.of(tenant) as (connection, found):
+    with ui.spinner("Certifying", as_json), asked.of(tenant) as (connection, found):
         gates = learning.gate(connection, learning.pool_of(connection, found.id), at=at)
         rows = [learning.told(connection, each, settings().books_reports, at=at) for each in gates]
     for row in rows:
@@ -54,7 +81,7 @@ def report(
     from ml import deciding, shadow
     from quality import books
 
-    with asked.of(tenant) as (connection, found):
+    with ui.spinner("Reading what was decided", as_json), asked.of(tenant) as (connection, found):
         document = deciding.report(connection, found, period, at=asked.now())
     files = shadow.write(document, settings().books_reports / found.slug)
     if as_json:
@@ -90,14 +117,17 @@ def stage(
             made = stages.demote(connection, found.id, by=who, at=at, reason=asked.worded(why))
             ui.emit({"stage": made.stage, "since": made.since}, as_json)
             return
-        broken = books.broken(deciding.report(connection, found, "90d", at=at))
-        evidence = deciding.gather(connection, found, wanted, broken=broken, at=at)
+        with ui.spinner("Gathering evidence", as_json):
+            broken = books.broken(deciding.report(connection, found, "90d", at=at))
+            evidence = deciding.gather(connection, found, wanted, broken=broken, at=at)
         if to is None:
             rows = [
                 {"asked": each.name, "needed": each.needed, "found": each.found, "met": each.is_met}
                 for each in evidence.criteria
             ]
-            ui.emit(rows, as_json, title=f"{found.name} is in {held.stage}; for {wanted}:")
+            until = f" until {held.expires_at:%Y-%m-%d}" if held.expires_at else ""
+            what = "what an approval asks for" if held.stage == wanted else f"for {wanted}"
+            ui.emit(rows, as_json, title=f"{found.name} is in {held.stage}{until}; {what}:")
             return
         who = asked.speaker(connection, found.id, user)
         made = stages.advance(
@@ -139,15 +169,40 @@ def change_settings(
             )
         else:
             held = settings.current(connection, found.id)
-    ui.emit({"version": held.version, **held.settings.model_dump()}, as_json)
+    if as_json:
+        ui.emit({"version": held.version, **held.settings.model_dump()}, as_json)
+        return
+    rows = [
+        {"setting": name, "value": _typed(value), "takes": settings.takes(name)}
+        for name, value in held.settings.model_dump().items()
+    ]
+    ui.emit(rows, as_json, title=f"Settings of {found.name}, {held.version}")
+
+
+def _typed(value: Any) -> str:
+    """A value as it is given to --set."""
+    return (
+        {True: "true", False: "false", None: "none"}[value]
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _pair(given: str) -> tuple[str, Any]:
     name, sign, value = given.partition("=")
     if not sign:
-        ui.fail(f"{given!r} is no NAME=VALUE")
+        ui.fail(f"{given!r} is no NAME=VALUE: write as threshold=0.92")
     return name.strip(), {"true": True, "false": False, "none": None}.get(
         value.strip().lower(), value.strip()
+    )
+
+
+def _rule(connection: Any, tenant_id: UUID, given: str) -> UUID:
+    from dagster_project.cli import usage_views
+    from kernel.books import promotion
+
+    return usage_views.id_of(
+        given, [row._asdict() for row in promotion.listed(connection, tenant_id)], "rule"
     )
 
 
@@ -162,7 +217,7 @@ def list_rules(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         row._asdict()
         if as_json
         else {
-            "rule": str(row.id),
+            "rule": views.line(row.id),
             "pattern": row.pattern,
             "means": row.account_code or row.category,
             "status": row.status,
@@ -213,10 +268,10 @@ def propose_rule(
 @rules.command("try")
 def try_rule(rule: _Rule, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """What a rule would change of the decisions of the last 90 days; nothing is changed."""
-    from kernel.books import promotion
+    from ml import deciding
 
     with asked.of(tenant) as (connection, found):
-        told = promotion.try_out(connection, found.id, asked.uuid(rule), at=asked.now())
+        told = deciding.try_rule(connection, found.id, _rule(connection, found.id, rule), at=asked.now())
     ui.emit(told, as_json)
 
 
@@ -227,7 +282,9 @@ def promote_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json
 
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
-        told = promotion.promote(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+        told = promotion.promote(
+            connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now()
+        )
     ui.emit(told, as_json)
 
 
@@ -238,7 +295,7 @@ def retire_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json:
 
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
-        promotion.retire(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+        promotion.retire(connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now())
     ui.emit({"rule": rule, "status": "retired"}, as_json)
 
 
@@ -249,5 +306,5 @@ def reject_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json:
 
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
-        promotion.reject(connection, found.id, asked.uuid(rule), by=who, at=asked.now())
+        promotion.reject(connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now())
     ui.emit({"rule": rule, "status": "rejected"}, as_json)

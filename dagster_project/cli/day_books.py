@@ -176,7 +176,7 @@ def _answer(connection: sa.Connection, tenant: _Tenant, at: datetime) -> None:
     from kernel.books import accounts, review
 
     truth = {_identity(line): line for line in tenant.sample.truth}
-    waiting = review.queue(connection, tenant.id, most=100_000)
+    waiting = review.queue(connection, tenant.id, most=100_000).lines
     proposed = {each.txn_id: each.proposed_account for each in waiting}
     right, wrong = [], {}
     own = {row["account_code"] for row in accounts.banks(connection, tenant.id)}

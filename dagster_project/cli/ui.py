@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 _SHORT = 10  # characters: a date, a status, an amount below a hundred million
 _GAP = 2
-# An amount with its currency, an instant, a hash: of half of one nothing can be made, so no width takes any of it.
-_WHOLE = re.compile(r"-?[\d,]+(\.\d+)? [A-Z]{3}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*|[0-9a-f]{64}")
+# An amount, a day, an instant, a hash: of half of one nothing can be made, so no width takes any of it.
+_WHOLE = re.compile(
+    r"-?[\d,]+(\.\d+)? [A-Z]{3}|-?[\d,]+\.\d+|\d{4}-\d\d-\d\d([ T]\d\d:\d\d\S*)?|[0-9a-f]{64}"
+)
+# What a person compares down a column: with a fraction, a currency or a percent sign, as codes and versions are not.
+_FIGURE = re.compile(r"-?[\d,]+(\.\d+|(\.\d+)?( [A-Z]{3}| ?%))")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -146,7 +150,7 @@ def shown(value: Any) -> str:
     """A value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return printable(", ".join(map(str, value))) or "-"
     if isinstance(value, Decimal):
         # Enough for a reader; --json gives every digit.
@@ -175,13 +179,12 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
         name: widest[name] for name in rows[0] if any(_WHOLE.fullmatch(shown(row[name])) for row in rows)
     }
     # No vertical lines: they cost the width that numbers need on a terminal of 80 columns.
-    named = Text(printable(title), style="table.title") if title else None
-    table = Table(
-        title=named, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False,
-        padding=(0, _GAP - 1, 0, 0),
-    )  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, _GAP - 1, 0, 0))
     for place, name in enumerate(rows[0]):
-        counted = any(isinstance(row[name], Decimal | int) for row in rows)
+        cells = [row[name] for row in rows if row[name] is not None]
+        counted = any(isinstance(cell, Decimal | int) for cell in cells) or (
+            bool(cells) and all(_FIGURE.fullmatch(shown(cell)) for cell in cells)
+        )
         # What a row is about stays on one line too; the rest folds rather than losing its end.
         table.add_column(
             _title(name).replace("-", "- "),
@@ -192,5 +195,7 @@ def _print_table(rows: list[dict[str, Any]], title: str | None) -> None:
         )
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row.values()))
+    if title:  # not as the table's own, which would be folded to the width of that
+        console.print(Text(printable(title), style="table.title"), soft_wrap=True)
     # What is still wider goes on in the next line of a terminal, and on in a pipe.
     console.print(table, crop=False)

@@ -101,6 +101,15 @@ def bank(connection: sa.Connection, tenant_id: UUID, asked: str) -> UUID:
     raise RefusedError(f"the tenant has no bank account {asked!r}: {hint}")
 
 
+def require(connection: sa.Connection, tenant_id: UUID, code: str) -> None:
+    """Raises RefusedError for a code that the chart of accounts does not have, naming the nearest."""
+    known = [row["code"] for row in listed(connection, tenant_id)]
+    if code not in known:
+        near = difflib.get_close_matches(code, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list it with revenue-os books chart"
+        raise RefusedError(f"the chart of accounts has no {code!r}: {hint}")
+
+
 def line(connection: sa.Connection, tenant_id: UUID, asked: str) -> UUID:
     """The bank line of an id, or of its beginning of at least 8 characters. Raises RefusedError for none and for several."""
     if not _BEGINNING.fullmatch(asked):

@@ -51,6 +51,21 @@ class Canary:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One on trial or ended, with what people said since its last step; of what ended nothing is counted any more.
+
+    `checked` are labelled lines that it is judged by, and `right` those of them that it had right: of autopost, lines that
+    passed; of the others, lines that both versions were asked about.
+    """
+
+    canary: Canary
+    started_at: datetime
+    ended_at: datetime | None
+    checked: int | None = None
+    right: int | None = None
+
+
 _SHOWN = [canaries.c[name] for name in Canary.__dataclass_fields__]
 
 
@@ -59,6 +74,38 @@ def running(connection: sa.Connection, tenant_id: UUID, kind: Kind) -> Canary | 
     asked = (canaries.c.tenant_id == tenant_id, canaries.c.kind == kind, canaries.c.status == "running")
     row = connection.execute(sa.select(*_SHOWN).where(*asked)).one_or_none()
     return Canary(*row) if row else None
+
+
+def trials(connection: sa.Connection, tenant_id: UUID, *, most: int = 10) -> list[Trial]:
+    """What is on trial, and behind it what ended last."""
+    tenancy.service(connection, tenant_id)
+    newest = (
+        sa.select(*_SHOWN, canaries.c.started_at, canaries.c.ended_at)
+        .where(canaries.c.tenant_id == tenant_id)
+        .order_by(canaries.c.ended_at.desc().nulls_first(), canaries.c.started_at.desc(), canaries.c.id)
+        .limit(most)
+    )
+    found = []
+    for row in connection.execute(newest).all():
+        *told, started_at, ended_at = row
+        held = Canary(*told)
+        judged = _checked(connection, tenant_id, held) if held.status == "running" else (None, None)
+        found.append(Trial(held, started_at, ended_at, *judged))
+    return found
+
+
+def _checked(connection: sa.Connection, tenant_id: UUID, held: Canary) -> tuple[int, int]:
+    given = {"tenant_id": tenant_id, "since": held.step_at}
+    if held.kind == "autopost":
+        right = connection.execute(statements("books_stages")["passed"], given).scalars().all()
+        return len(right), sum(right)
+    rows = connection.execute(statements("books_stages")["compared"], given).all()
+    labelled = [row for row in rows if row.is_labelled]
+    own = [row.is_right for row in labelled if getattr(row, f"{held.kind}_version") == held.challenger]
+    others = [
+        row.is_other_right for row in labelled if getattr(row, f"{held.kind}_version") != held.challenger
+    ]
+    return len(labelled), sum(own) + sum(others)
 
 
 def start(

@@ -5,7 +5,7 @@ Statements are read in `ingest`, probabilities are made in the package `ml`, gat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -17,6 +17,8 @@ REASONS: tuple[Reason, ...] = (
     "cold_start", "below_threshold", "imbalance", "budget_fallback", "anomaly", "rule_conflict",
 )  # fmt: skip
 Stage = Literal["P0", "P1", "P2", "P3"]
+# People begin to book the vendor otherwise; many lines at once of a vendor that nobody knows.
+Brake = Literal["disputed", "flood"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,21 @@ class Scored:
     feature_hash: str
     model_version: str
     sources: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sure:
+    """How sure one may be of what is proposed for a line.
+
+    `calibrated_p` is None without a calibrator. `confidence` is what was calibrated, where that is not the raw probability;
+    `seen` what a confidence is made of, now or later. `brake`: a person looks at the line, however sure one is.
+    """
+
+    calibrated_p: float | None = None
+    confidence: float | None = None
+    seen: bytes | None = None
+    brake: Brake | None = None
+
+
+# Of lines and what is proposed for them, how sure, in their order.
+Surety = Callable[[Sequence[BankLine], Sequence[Scored]], Sequence[Sure]]

@@ -1,14 +1,14 @@
 """Decisions about bank lines: what is proposed, how sure, which gates hold, and why; each logged, bound to the one before it.
 
 What follows from a decision stands in `journal` and `review`. Probabilities come from outside: a model's raw ones with
-the lines, a calibrator as a function.
+the lines, how sure one may be of a proposal as a function.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,20 +20,19 @@ import sqlalchemy as sa
 
 from kernel import chain, tenancy
 from kernel.books import anomaly, autopost, blend, facts, rules, transfers
-from kernel.books.contract import BankLine, Reason, Scored
+from kernel.books.contract import BankLine, Reason, Scored, Sure, Surety
 from kernel.books.facts import Known
 from kernel.books.rules import Ruled, Ruleset
 from kernel.books.transfers import Side
 from models.books_learning import decisions
 from models.statements import array, statements, texts
 
-Calibrated = Callable[[np.ndarray], np.ndarray]
-
 _AT_ONCE = 5_000
 _HITS_TOLD = 5
 # Of a number people read four digits; more, and the text of its JSON is no longer everywhere the same.
 _DIGITS = 4
 _NO_MEMORY = autopost.Memory()
+_NOT_SURE = Sure()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Judged:
     line: BankLine
     scored: Scored
     ruled: Ruled
-    calibrated_p: float | None
+    sure: Sure
     memory: autopost.Memory
     unusual: anomaly.Unusual | None
     side: Side | None
@@ -73,7 +72,7 @@ def decide(
     *,
     run_id: str,
     at: datetime,
-    calibrated: Calibrated | None = None,
+    surety: Surety | None = None,
     calibrator_version: str = "none",
     budget_fallback: bool = False,
     ruleset: Ruleset | None = None,
@@ -82,9 +81,9 @@ def decide(
 ) -> Decided:
     """Decides about lines and logs it, in this transaction.
 
-    `modelled`: what a model says of each line, in their order; None without one. `calibrated` takes raw probabilities to
-    calibrated ones; without it every line goes to review. `budget_fallback`: the tenant's budget for language models is
-    used up. `shadow`: what a newer version says, which is noted and decides nothing. `again`: lines with a label too.
+    `modelled`: what a model says of each line, in their order; None without one. `surety` says how sure one may be of what
+    is proposed; without it every line goes to review. `budget_fallback`: the tenant's budget for language models is used
+    up. `shadow`: what a newer version says, which is noted and decides nothing. `again`: lines with a label too.
     """
     tenancy.service(connection, tenant_id)
     # One after another: what is known is read when the decisions before are there.
@@ -109,7 +108,7 @@ def decide(
         known = facts.read(connection, tenant_id, lines, at=at)
     judged = judge(
         tenant_id, lines, blend.blend(ruled, modelled), ruled, known,
-        calibrated=calibrated, budget_fallback=budget_fallback, sides=sides,
+        surety=surety, budget_fallback=budget_fallback, sides=sides,
     )  # fmt: skip
     told = [
         _row(each, model, known, (shadow or {}).get(each.line.id))
@@ -124,6 +123,7 @@ def decide(
         "config_version": known.held.version,
     }
     first, last = _write(connection, tenant_id, told, same_for_all)
+    _write_confidence(connection, tenant_id, judged, first)
     return Decided(
         len(judged), Counter(each.verdict for each in judged),
         Counter(each.failures[0] for each in judged if each.failures), passed_by, first, last,
@@ -142,22 +142,22 @@ def judge(
     ruled: Sequence[Ruled],
     known: Known,
     *,
-    calibrated: Calibrated | None,
+    surety: Surety | None,
     budget_fallback: bool = False,
     sides: Mapping[UUID, Side] | None = None,
 ) -> list[Judged]:
     """What would be decided, by what is known: nothing is read and nothing written."""
-    raw = np.fromiter((each.raw_p for each in scored), float, len(scored))
-    fitted = None if calibrated is None else np.clip(calibrated(raw), 0.0, 1.0).tolist()
+    surely = [_NOT_SURE] * len(lines) if surety is None else surety(lines, scored)
     given = known.held.settings
     threshold = None if known.gate.threshold is None else float(known.gate.threshold)
     made = []
-    for place, (line, score, rule) in enumerate(zip(lines, scored, ruled, strict=True)):
+    for line, score, rule, sure in zip(lines, scored, ruled, surely, strict=True):
         is_out = line.amount_minor < 0
         side = (sides or {}).get(line.id)
         # A pair is told by its two lines, not by a model: how often that is right, no calibrator has seen.
         account = side.account if side else score.account
-        p = None if fitted is None or side or score.account is None else round(fitted[place], 8)
+        if side or score.account is None:
+            sure = _NOT_SURE
         memory = known.memory.get((line.vendor, is_out), _NO_MEMORY)
         unusual = anomaly.look(
             line, known.usual.get((line.vendor, is_out, line.currency)),
@@ -165,8 +165,8 @@ def judge(
         )  # fmt: skip
         failing = autopost.failures(
             autopost.Facts(
-                account, known.bank_code[line.id], p, threshold, memory, given.coldstart_min_labels, budget_fallback,
-                unusual is not None, rule.has_conflict,
+                account, known.bank_code[line.id], sure.calibrated_p, threshold, memory, given.coldstart_min_labels,
+                budget_fallback, unusual is not None or sure.brake is not None, rule.has_conflict,
             ),
             known.accounts_in_use,
         )  # fmt: skip
@@ -175,7 +175,7 @@ def judge(
         is_audited = posts and autopost.is_drawn("audit", tenant_id, line.id, given.audit_percent)
         verdict = "review" if failing else "posted" if posts else "would_post"
         made.append(
-            Judged(line, score, rule, p, memory, unusual, side, failing, verdict, is_audited, held_back)
+            Judged(line, score, rule, sure, memory, unusual, side, failing, verdict, is_audited, held_back)
         )
     return made
 
@@ -198,7 +198,7 @@ def _row(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> di
         "vendor": each.line.vendor,
         "proposed_account": side.account if side else scored.account,
         "raw_p": _decimal(scored.raw_p),
-        "calibrated_p": _decimal(each.calibrated_p),
+        "calibrated_p": _decimal(each.sure.calibrated_p),
         "verdict": each.verdict,
         "not_auto_post_reason": each.failures[0] if each.failures else None,
         "failures": list(each.failures),
@@ -240,6 +240,10 @@ def _explain(each: Judged, model: Scored, known: Known, shadow: Scored | None) -
             "z": _plain(each.unusual.z),
             "detector": anomaly.DETECTOR,
         }
+    if each.sure.confidence is not None:
+        told["confidence"] = round(each.sure.confidence, _DIGITS)
+    if each.sure.brake:
+        told["brake"] = each.sure.brake
     if each.side:
         told["transfer"] = {"with": str(each.side.other_id), "is_out": each.side.is_out}
     if each.held_back:
@@ -300,6 +304,24 @@ def _write(
             },
         )
     return first, last
+
+
+def _write_confidence(
+    connection: sa.Connection, tenant_id: UUID, judged: Sequence[Judged], first: int
+) -> None:
+    """Keeps what confidences are made of, beside the decisions that begin with this number."""
+    told = [(number, each.sure) for number, each in enumerate(judged, first) if each.sure.seen is not None]
+    for start in range(0, len(told), _AT_ONCE):
+        numbers, surely = zip(*told[start : start + _AT_ONCE], strict=True)
+        connection.execute(
+            statements("books_decide")["write_confidence"],
+            {
+                "tenant_id": tenant_id,
+                "numbers": array(numbers),
+                "confidence": array(_decimal(sure.confidence) or "NULL" for sure in surely),
+                "seen": array(rf'"\\x{sure.seen.hex()}"' for sure in surely),
+            },
+        )
 
 
 _TEXTS = ("vendor", "proposed_account", "model_version", "feature_hash")

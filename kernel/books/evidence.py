@@ -142,7 +142,8 @@ def _assisting(
 def _posting(
     connection: sa.Connection, tenant_id: UUID, logged: Sequence[sa.Row], at: datetime, outside: Outside
 ) -> tuple[list[Criterion], dict[str, Any]]:
-    gate = certificate.gate(connection, tenant_id, settings.current(connection, tenant_id).settings, at=at)
+    held = settings.current(connection, tenant_id).settings
+    gate = certificate.gate(connection, tenant_id, held, at=at)
     passing = [row for row in logged if gate.threshold is not None and row.calibrated_p >= gate.threshold]
     right = sum(row.proposed == row.account for row in passing)
     lower, upper = intervals.wilson(right, len(passing))
@@ -168,6 +169,8 @@ def _posting(
         _least("lower 95 % bound of their precision", lower, LEAST_PRECISION),
         *_sound(connection, tenant_id, outside),
     ]
+    told = "true" if held.autopost_requested else "false"
+    criteria.append(Criterion("setting autopost_requested", "true", told, held.autopost_requested))
     months = sorted((outside.reconciled or {}).items())[-2:]
     if len(months) < 2:
         criteria.append(_unlooked("reconciliation of the last two closed months"))

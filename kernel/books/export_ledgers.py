@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 from uuid import UUID
 
@@ -30,16 +31,62 @@ TRIAL_COLUMNS = ("Account", "AccountName", "Type", "Currency", "TotalDebits", "T
 _AT_A_TIME = 10_000  # rows that are held in memory
 
 
-def general_ledger(connection: sa.Connection, tenant_id: UUID, first: date, last: date) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """What an entry says of an account, and what the account holds after it: debit less credit."""
+
+    entry_id: UUID
+    on: date
+    memo: str
+    debit: Decimal
+    credit: Decimal
+    balance: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAccount:
+    """An account in one currency: what it held before the days, and its lines in them, to be read once and in order."""
+
+    code: str
+    name: str
+    currency: str
+    opening: Decimal
+    lines: Iterator[LedgerLine]
+
+
+def ledger_accounts(
+    connection: sa.Connection, tenant_id: UUID, first: date, last: date, *, code: str | None = None
+) -> Iterator[LedgerAccount]:
+    """Every account and currency to which anything was posted until the last day, or only the account of a code."""
+    tenancy.service(connection, tenant_id)
+    rows = _streamed(connection, "lines_by_account", tenant_id, first=first, last=last, code=code)
+    for (of_code, currency), lines in groupby(rows, lambda row: (row.code, row.currency)):
+        head = next(lines)
+        opening = major(head.opening, currency)
+        rest = _running(opening, chain([head], lines))  # noqa: B031 - one group at a time
+        yield LedgerAccount(of_code, head.name, currency, opening, rest)
+
+
+def _running(opening: Decimal, rows: Iterable[sa.Row[Any]]) -> Iterator[LedgerLine]:
+    balance = opening
+    for row in rows:
+        if row.id is None:
+            continue
+        debit, credit = major(row.debit_minor, row.currency), major(row.credit_minor, row.currency)
+        balance += debit - credit
+        yield LedgerLine(row.id, row.entry_date, row.line_memo or row.memo, debit, credit, balance)
+
+
+def general_ledger(
+    connection: sa.Connection, tenant_id: UUID, first: date, last: date, *, code: str | None = None
+) -> Iterator[str]:
     """CSV: of each account and currency what it held before the days, every line in them, and the balance after it.
 
     The balance is debit less credit. Pieces of text, to be written one after the other.
     """
-    tenancy.service(connection, tenant_id)
     yield _csv([LEDGER_COLUMNS])
-    rows = _streamed(connection, "lines_by_account", tenant_id, first=first, last=last)
-    for (code, currency), lines in groupby(rows, lambda row: (row.code, row.currency)):
-        yield _csv(_account(code, currency, lines))
+    for account in ledger_accounts(connection, tenant_id, first, last, code=code):
+        yield _csv(_rows(account))
 
 
 def trial_balance(connection: sa.Connection, tenant_id: UUID, until: date) -> str:
@@ -74,23 +121,14 @@ def beancount_ledger(connection: sa.Connection, tenant_id: UUID, last: date) -> 
     yield from beancount.transactions(_entries(tenant_id, rows, replaced), names)
 
 
-def _account(code: str, currency: str, lines: Iterator[sa.Row[Any]]) -> Iterator[Sequence[str]]:
-    balance: int | None = None
-    for line in lines:
-        if balance is None:
-            balance = line.opening
-            if balance:
-                opening = cells.amount(major(balance, currency))
-                yield (code, cells.text(line.name), "", "", "Opening balance", "", "", opening, currency)
-        if line.id is None:
-            continue
-        balance += line.debit_minor - line.credit_minor
-        told = [
-            cells.amount(major(each, currency)) for each in (line.debit_minor, line.credit_minor, balance)
-        ]
-        memo = cells.text(line.line_memo or line.memo)
+def _rows(account: LedgerAccount) -> Iterator[Sequence[str]]:
+    name, currency = cells.text(account.name), account.currency
+    if account.opening:
+        yield (account.code, name, "", "", "Opening balance", "", "", cells.amount(account.opening), currency)
+    for line in account.lines:
+        amounts = map(cells.amount, (line.debit, line.credit, line.balance))
         yield (
-            code, cells.text(line.name), line.entry_date.isoformat(), number(line.id), memo, *told, currency,
+            account.code, name, line.on.isoformat(), number(line.entry_id), cells.text(line.memo), *amounts, currency,
         )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ here stand the ways to write, with a sentence for each refusal. What an entry sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,10 @@ from kernel.errors import RefusedError
 from kernel.money import major, minor
 from models.books import books_audit
 from models.statements import array, statements, texts
+
+# As exports and lists call an entry: `JE-` and its first digits, or its id, or the beginning of that.
+_BEGINNING = re.compile(r"(?:JE-)?([0-9a-f]{8,32})", re.IGNORECASE)
+_MONTH = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,33 @@ def reverse(
     return reversal.id
 
 
+def find(connection: sa.Connection, tenant_id: UUID, asked: str) -> UUID:
+    """The entry of a journal number or id, or of its beginning of at least 8 digits. Raises RefusedError for none and several."""
+    begins = _BEGINNING.fullmatch(asked.replace("-", "") if asked[:3].upper() != "JE-" else asked)
+    if begins is None:
+        raise RefusedError(
+            f"{asked!r} is no journal number and no id: give one as JE-95c8847b, with at least 8 digits"
+        )
+    tenancy.service(connection, tenant_id)
+    digits = begins[1]
+    ends = {"low": UUID(digits.ljust(32, "0")), "high": UUID(digits.ljust(32, "f"))}
+    found = _execute(connection, "beginning", tenant_id, **ends).scalars().all()
+    if len(found) != 1:
+        told = "several entries begin" if found else "no entry begins"
+        raise RefusedError(
+            f"{told} with {asked}: copy it from a list of entries, with more digits where they are alike"
+        )
+    return found[0]
+
+
+def days_of(month: str) -> tuple[date, date]:
+    """The first and the last day of a month. Raises RefusedError for what is none."""
+    if not _MONTH.fullmatch(month):
+        raise RefusedError(f"{month!r} is no month: write it as 2026-01")
+    first = date.fromisoformat(f"{month}-01")
+    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+
+
 def trial_balance(connection: sa.Connection, tenant_id: UUID, until: date) -> list[Balance]:
     """What was posted to each account up to a day and on it, by code and currency."""
     tenancy.service(connection, tenant_id)
@@ -221,6 +253,7 @@ def _set_month(
     event: str,
     **more: Any,
 ) -> None:
+    days_of(month)
     tenancy.service(connection, tenant_id)
     _execute(connection, "open_months", tenant_id, months=array([month]), at=at)
     held = _execute(connection, "hold_month", tenant_id, month=month).scalar_one()

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from kernel import chain, tenancy
 from kernel.books import blend, facts, intervals, people, rules, transfers, vendors
-from kernel.books.contract import BankLine, Scored
-from kernel.books.decide import Calibrated, Judged, judge
+from kernel.books.contract import BankLine, Scored, Surety
+from kernel.books.decide import Judged, judge
 from kernel.books.rules import Rule
 from kernel.errors import RefusedError
 from models.books import books_audit
@@ -164,7 +164,7 @@ def try_out(
     rule_id: UUID,
     *,
     at: datetime,
-    calibrated: Calibrated | None = None,
+    surety: Surety | None = None,
 ) -> Trial:
     """Decides the lines of the last 90 days again, without the rule and with it, through all gates; writes nothing."""
     tenancy.service(connection, tenant_id)
@@ -183,9 +183,7 @@ def try_out(
     judged: list[list[Judged]] = []
     for each in (without, rules.ruleset([*without.rules, added])):
         ruled = rules.evaluate(each, lines)
-        judged.append(
-            judge(tenant_id, lines, blend.blend(ruled, modelled), ruled, known, calibrated=calibrated)
-        )
+        judged.append(judge(tenant_id, lines, blend.blend(ruled, modelled), ruled, known, surety=surety))
     changed = [
         (one, other)
         for one, other in zip(*judged, strict=True)

@@ -252,6 +252,41 @@ def allocate(
     chain.append(connection, books_audit, tenant_id, "lines_allocated", actor=actor, at=at, allocated=told)
 
 
+def match(
+    connection: sa.Connection,
+    tenant_id: UUID,
+    txn_ids: Sequence[UUID],
+    entry_ids: Sequence[UUID],
+    *,
+    actor: str,
+    at: datetime,
+) -> list[Allocation]:
+    """Allocates one line to all of its entries, or one entry to all of its lines, each with the whole of its own amount.
+
+    Raises RefusedError as `allocate` does, and for several of both, which do not say what belongs together.
+    """
+    if 1 not in (len(txn_ids), len(entry_ids)):
+        raise RefusedError(
+            f"{len(txn_ids)} bank lines and {len(entry_ids)} entries do not say what belongs together: name one line with its"
+            " entries, or one entry with its lines"
+        )
+    tenancy.service(connection, tenant_id)
+    found = _execute(connection, "named_lines", tenant_id, ids=array(txn_ids)).all()
+    rows: Sequence[Any] = found
+    if len(entry_ids) > 1 and found:
+        of = {"ids": array(entry_ids), "code": found[0].code}
+        rows = _execute(connection, "named_entries", tenant_id, **of).all()
+    amounts = {row.id: major(row.amount_minor, row.currency) for row in rows}
+    # What is not there has no amount, and is refused by its name.
+    made = [
+        Allocation(txn_id, entry_id, amounts.get(entry_id if len(entry_ids) > 1 else txn_id, Decimal(0)))
+        for txn_id in txn_ids
+        for entry_id in entry_ids
+    ]
+    allocate(connection, tenant_id, made, actor=actor, at=at)
+    return made
+
+
 def _refuse_unequal(
     what: str, place: int, amounts: dict[_Match, int], held: dict[UUID, Any], currency: str
 ) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.books import journal, labels, ledger, people, plans, settings
-from kernel.books.contract import Reason
+from kernel.books.contract import REASONS, Reason
 from kernel.books.holding import hold
 from kernel.books.labels import Label, Source
 from kernel.errors import RefusedError
@@ -47,6 +47,18 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """The first lines that wait, and how many wait in all by their reason; those that passed every gate under `passed`."""
+
+    lines: list[Waiting]
+    by_reason: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_reason.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """`posted` are entries; those in `needs_another` wait for a second person, and `already` are lines with a label."""
 
@@ -64,13 +76,13 @@ def queue(
     vendor: str | None = None,
     only_passed: bool = False,
     most: int = 100,
-) -> list[Waiting]:
+) -> Queue:
     """Lines that wait for a person, the most money at risk first; `only_passed`: those that passed every gate."""
     given = {"reason": reason, "vendor": vendor, "only_passed": only_passed, "most": most}
     return _waiting(connection, tenant_id, "waiting", given)
 
 
-def audit_queue(connection: sa.Connection, tenant_id: UUID, *, most: int = 100) -> list[Waiting]:
+def audit_queue(connection: sa.Connection, tenant_id: UUID, *, most: int = 100) -> Queue:
     """Lines that were posted by themselves and drawn to be looked at."""
     return _waiting(connection, tenant_id, "waiting_for_audit", {"most": most})
 
@@ -146,7 +158,7 @@ def approve_vendor(
         "waiting",
         {"reason": None, "vendor": vendor, "only_passed": False, "most": _ALL},
     )
-    ids = [each.txn_id for each in waiting if each.proposed_account == account]
+    ids = [each.txn_id for each in waiting.lines if each.proposed_account == account]
     if not ids:
         raise RefusedError(f"no line of vendor {vendor!r} waits with account {account} proposed")
     return approve(connection, tenant_id, ids, by=by, at=at, source="bulk")
@@ -262,7 +274,9 @@ def explain(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> dict[st
             "threshold": _number(row.threshold),
             "gate": told["gate"],
         },
+        "confidence": told.get("confidence"),
         "anomaly": told.get("anomaly"),
+        "brake": told.get("brake"),
         "transfer": told.get("transfer"),
         "balance_check": {
             "debit": str(amount) if row.proposed_account else None,
@@ -332,11 +346,12 @@ def _live(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> di
     return {row.txn_id: row for row in connection.execute(statements("books_journal")["live_entries"], given)}
 
 
-def _waiting(connection: sa.Connection, tenant_id: UUID, name: str, given: dict[str, Any]) -> list[Waiting]:
+def _waiting(connection: sa.Connection, tenant_id: UUID, name: str, given: dict[str, Any]) -> Queue:
     tenancy.service(connection, tenant_id)
     with plans.without_loops(connection):
         rows = _execute(connection, name, tenant_id, **given).all()
-    return [
+    counted = rows[0].counted if rows else {}
+    lines = [
         Waiting(
             row.txn_id, row.number, row.post_date, major(row.amount_minor, row.currency), row.currency, row.description,
             row.vendor, row.proposed_account, row.calibrated_p, row.verdict, row.not_auto_post_reason,
@@ -344,6 +359,7 @@ def _waiting(connection: sa.Connection, tenant_id: UUID, name: str, given: dict[
         )
         for row in rows
     ]  # fmt: skip
+    return Queue(lines, {name: counted[name] for name in (*REASONS, "passed") if name in counted})
 
 
 def _number(value: Decimal | None) -> float | None:

@@ -5,7 +5,9 @@ Whether lines are posted is no setting: a tenant asks for it here, and earns it 
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +24,8 @@ from kernel.books.holding import hold
 from kernel.errors import RefusedError
 from models.books import bank_accounts, books_audit
 from models.books_learning import books_settings
+
+_WORD = re.compile(r"[\w.+-]+")
 
 
 class Settings(BaseModel):
@@ -81,7 +85,8 @@ def change(
 ) -> Held:
     """Adds a version with these fields changed. The author is an approver, an owner, or the platform's operator.
 
-    Raises RefusedError for a field that is not there and a value that it does not take.
+    Raises RefusedError, by the name of the setting and what was given, for one that is not there and a value that it does
+    not take.
     """
     if author != people.OPERATOR:
         author = people.approver(connection, tenant_id, author)
@@ -90,9 +95,7 @@ def change(
     try:
         made = Settings(**(held.settings.model_dump() | dict(changes)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RefusedError(f"setting {where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        raise RefusedError(_why(error, changes)) from None
     payload = json.loads(made.model_dump_json())
     row = {
         "tenant_id": tenant_id, "version": held.number + 1, "payload": payload, "author": author, "reason": reason,
@@ -105,3 +108,40 @@ def change(
         actor=author, at=at, version=held.number + 1, changed=changed, reason=reason,
     )  # fmt: skip
     return Held(made, held.number + 1)
+
+
+def takes(name: str) -> str:
+    """What a setting takes, in words such as "0.80 to 0.98"."""
+    given = Settings.model_fields[name]
+    if given.annotation is bool:
+        return "true or false"
+    bounds = {
+        bound: getattr(each, bound)
+        for each in given.metadata
+        for bound in ("ge", "le", "lt", "min_length", "max_length")
+        if hasattr(each, bound)
+    }
+    if "max_length" in bounds:
+        told = f"{bounds['min_length']} to {bounds['max_length']} characters"
+    else:
+        most = _told(bounds["le"]) if "le" in bounds else f"less than {_told(bounds['lt'])}"
+        told = f"{_told(bounds['ge'])} to {most}"
+    return told if given.default is not None else f"{told} or none"
+
+
+def _told(bound: Decimal | int) -> str:
+    return "10^15" if bound == 10**15 else f"{bound:,}"
+
+
+def _why(error: ValidationError, changes: Mapping[str, Any]) -> str:
+    name = str(error.errors()[0]["loc"][0])
+    if name not in Settings.model_fields:
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(Settings.model_fields)}"
+        return f"{name!r} is no setting: {hint}"
+    words = {True: "true", False: "false", None: "none"}
+    given = changes[name]
+    typed = words[given] if given is None or isinstance(given, bool) else str(given)
+    # What would not be seen as one word is quoted.
+    typed = typed if _WORD.fullmatch(typed) else repr(typed)
+    return f"{name} takes {takes(name)}, not {typed}: nothing was changed"

@@ -30,7 +30,8 @@ _STATES = frozenset([
 _PROCESSOR = re.compile(r"^(?:sq|tst|sp|pp|pypl|paypal|iz|zettle|sumup|stripe|ztl|fs|py)\s*\*\s*(?=\S)")
 _LONGEST = 200  # characters: what stands behind them tells no vendor from another
 _SPACED = re.compile(r"[\s*,;:|()\[\]{}\"@_<>=+]+")
-_DROPPED = str.maketrans("", "", ".'’`/\\-&!?$£€%^~")
+_DROPPED = re.compile(r"[.'’`/\\\-&!?$£€%^~]+")
+_SHOP = re.compile(r"#\d+")
 _NUMBER = re.compile(r"#\d+|\d{3,}|x{2,}\d{2,}")
 _ORDER = re.compile(r"(?=(?:\D*\d){2})[a-z0-9]{5,}")
 
@@ -45,7 +46,9 @@ def normalise(text: str) -> str:
     plain = _PROCESSOR.sub("", _plain(text[:_LONGEST]))
     # Behind a star stands an order or a trip: `amzn mktp us*2k3ab4xx1`.
     name, _, rest = plain.partition("*")
-    words = _words(name) + [word for word in _words(rest) if not _ORDER.fullmatch(word)]
+    words = _words(name)
+    if rest:
+        words += [word for word in _words(rest) if not _ORDER.fullmatch(word)]
     kept = words
     while kept and (less := _without(kept)) != kept:
         kept = less
@@ -72,8 +75,9 @@ def _base(character: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    spaced = _SPACED.sub(" ", text).translate(_DROPPED)
-    words = [re.sub(r"(?<=.)#", "", word) for word in spaced.split()]
+    words = _DROPPED.sub("", _SPACED.sub(" ", text)).split()
+    if "#" in text:
+        words = [word[0] + word[1:].replace("#", "") for word in words]
     return [word for word in words if word != "#"]
 
 
@@ -115,7 +119,7 @@ def _number(words: list[str]) -> list[str]:
     # Two digits may be a name: Motel 6, Forever 21.
     if _NUMBER.fullmatch(last):
         return words[:-1]
-    return [word for at, word in enumerate(words) if not (at and re.fullmatch(r"#\d+", word))]
+    return [word for at, word in enumerate(words) if not (at and _SHOP.fullmatch(word))]
 
 
 def _company(words: list[str]) -> list[str]:

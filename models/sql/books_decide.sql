@@ -90,6 +90,13 @@ from unnest(
     label_count, is_new_vendor, model_version, feature_hash, explain, previous_hash, hash
 )
 
+-- write_confidence --
+insert into books.decision_confidence (tenant_id, number, confidence, seen)
+select :tenant_id, number, confidence, seen
+from unnest(
+    cast(:numbers as bigint[]), cast(:confidence as numeric[]), cast(:seen as bytea[])
+) as given (number, confidence, seen)
+
 -- certificate --
 select number, threshold, expires_at, reason from books.certificates
 where tenant_id = :tenant_id

@@ -121,6 +121,7 @@ select accounts.code, accounts.name, currency, coalesce(before.opening, 0) as op
 from before
 full join within using (account_code, currency)
 inner join books.accounts as accounts on accounts.tenant_id = :tenant_id and accounts.code = account_code
+where cast(:code as text) is null or accounts.code = :code
 order by accounts.code, currency, within.entry_date, within.id, within.line_no
 
 -- accounts --

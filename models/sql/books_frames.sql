@@ -14,6 +14,22 @@ cross join lateral (
 where lines.tenant_id = any(cast(:tenants as uuid[])) and lines.post_date >= :since
 order by lines.tenant_id, lines.post_date, lines.id
 
+-- labelled_around --
+-- The same of a tenant's own lines, and of those that others it learns with have of some vendors.
+select lines.tenant_id, lines.id as txn, lines.post_date, lines.vendor, lines.card, label.account_code as account, label.labelled_at
+from books.transactions as lines
+cross join lateral (
+    select account_code, labelled_at from books.labels as labels
+    where labels.tenant_id = lines.tenant_id and labels.txn_id = lines.id and labels.labelled_at < cast(:before as timestamptz)
+    order by labels.number desc
+    limit 1
+) as label
+where lines.post_date >= :since and (
+    lines.tenant_id = :tenant_id
+    or lines.tenant_id = any(cast(:others as uuid[])) and lines.vendor = any(cast(:vendors as text[]))
+)
+order by lines.tenant_id, lines.post_date, lines.id
+
 -- open --
 -- Lines that nobody labelled by then, and about which these versions have not decided.
 select lines.tenant_id, lines.id as txn, lines.post_date, lines.amount_minor, lines.currency, lines.description,
@@ -50,12 +66,14 @@ order by lines.post_date, lines.id
 -- Decisions with what a person said afterwards, where the decision was logged before: what calibrators and certificates
 -- are made of. A line that was decided several times counts with the first.
 select distinct on (decisions.tenant_id, decisions.txn_id)
-    decisions.tenant_id, decisions.txn_id as txn, decisions.decided_at, decisions.proposed_account as proposed, decisions.raw_p,
-    decisions.calibrated_p, decisions.threshold, decisions.verdict, decisions.is_audited, decisions.is_new_vendor,
-    decisions.vendor, decisions.model_version, lines.post_date, lines.amount_minor, lines.card, label.account_code as account,
+    decisions.tenant_id, decisions.txn_id as txn, decisions.number, decisions.decided_at, decisions.proposed_account as proposed,
+    coalesce(confidence.confidence, decisions.raw_p) as raw_p, decisions.calibrated_p, decisions.threshold, decisions.verdict,
+    decisions.is_audited, decisions.explain ? 'brake' as held, decisions.is_new_vendor, decisions.vendor, decisions.model_version, lines.post_date, lines.amount_minor, lines.card, label.account_code as account,
     label.source as label_source, label.labelled_at
 from books.decisions as decisions
 inner join books.transactions as lines on lines.tenant_id = decisions.tenant_id and lines.id = decisions.txn_id
+left join books.decision_confidence as confidence
+    on confidence.tenant_id = decisions.tenant_id and confidence.number = decisions.number
 cross join lateral (
     select account_code, source, labelled_at from books.labels as labels
     where labels.tenant_id = decisions.tenant_id and labels.txn_id = decisions.txn_id
@@ -66,6 +84,14 @@ cross join lateral (
 where decisions.tenant_id = any(cast(:tenants as uuid[])) and decisions.decided_at >= cast(:since as timestamptz)
     and label.labelled_at > decisions.decided_at
 order by decisions.tenant_id, decisions.txn_id, decisions.number
+
+-- seen --
+-- What confidences were made of, with the decisions from an instant on.
+select confidence.tenant_id, confidence.number, confidence.seen
+from books.decision_confidence as confidence
+inner join books.decisions as decisions
+    on decisions.tenant_id = confidence.tenant_id and decisions.number = confidence.number
+where decisions.tenant_id = any(cast(:tenants as uuid[])) and decisions.decided_at >= cast(:since as timestamptz)
 
 -- register --
 insert into books.models (

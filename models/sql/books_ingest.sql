@@ -20,8 +20,9 @@ values (
 )
 
 -- stage --
+-- What the bank does not give, an id of its own or a value date, is empty.
 create temp table incoming (
-    line_no int, id uuid, is_repeated boolean, content_hash bytea, occurrence int, bank_ref text, post_date date, value_date date,
+    line_no int, id uuid, is_repeated boolean, content_hash bytea, occurrence int, bank_ref text, post_date date, value_date text,
     amount_minor bigint, currency text, description text, counterparty text, vendor text, reference text,
     bank_category text, card text, raw jsonb, suspected_of uuid
 ) on commit drop
@@ -30,13 +31,13 @@ create temp table incoming (
 copy incoming (
     line_no, id, is_repeated, content_hash, occurrence, bank_ref, post_date, value_date, amount_minor, currency, description,
     counterparty, vendor, reference, bank_category, card, raw
-) from stdin (format csv, force_not_null (description, counterparty, vendor, reference, bank_category, card))
+) from stdin
 
 -- stage_rejected --
 create temp table refused (line_no int, code text, reason text, raw text) on commit drop
 
 -- copy_rejected --
-copy refused (line_no, code, reason, raw) from stdin (format csv, force_not_null (raw))
+copy refused (line_no, code, reason, raw) from stdin
 
 -- add_rejected --
 insert into books.rejected_lines (tenant_id, file_id, line_no, code, reason, raw)
@@ -60,7 +61,7 @@ where incoming.id = found.later
 update incoming set suspected_of = found.id
 from (
     select line_no, first_value(id) over (partition by bank_ref order by line_no) as id from incoming
-    where bank_ref is not null
+    where bank_ref <> ''
 ) as found
 where incoming.line_no = found.line_no and incoming.id <> found.id and incoming.suspected_of is null
 
@@ -82,7 +83,7 @@ found as (
     inner join elsewhere
         on elsewhere.amount_minor = incoming.amount_minor and elsewhere.begins = left(incoming.vendor, 6)
     where abs(elsewhere.post_date - incoming.post_date) <= 1
-        and (elsewhere.is_without_id or incoming.bank_ref is null)
+        and (elsewhere.is_without_id or incoming.bank_ref = '')
         and (elsewhere.card = incoming.card or elsewhere.card = '' or incoming.card = '')
     order by incoming.id, abs(elsewhere.post_date - incoming.post_date), elsewhere.id
 )
@@ -96,8 +97,9 @@ with added as (
         description, counterparty, vendor, reference, bank_category, card, raw, first_file_id, first_line_no, suspected_of,
         created_at
     )
-    select :tenant_id, id, :bank_account_id, content_hash, occurrence, bank_ref, post_date, value_date, amount_minor, currency,
-        description, counterparty, vendor, reference, bank_category, card, raw, :file_id, line_no, suspected_of, :at
+    select :tenant_id, id, :bank_account_id, content_hash, occurrence, nullif(bank_ref, ''), post_date,
+        cast(nullif(value_date, '') as date), amount_minor, currency, description, counterparty, vendor, reference,
+        bank_category, card, raw, :file_id, line_no, suspected_of, :at
     from incoming
     where not is_repeated and not exists (
         select from books.transactions as known where known.tenant_id = :tenant_id and known.id = incoming.id

@@ -59,6 +59,12 @@ select line_no, account_code, debit_minor, credit_minor, memo from books.journal
 where tenant_id = :tenant_id and entry_id = :id
 order by line_no
 
+-- beginning --
+select id from books.journal_entries
+where tenant_id = :tenant_id and id between :low and :high
+order by id
+limit 2
+
 -- no_longer_live --
 update books.journal_entries set is_live = false, updated_at = :at
 where tenant_id = :tenant_id and id = :id and status = 'posted'

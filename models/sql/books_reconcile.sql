@@ -120,9 +120,17 @@ having sum(own.debit_minor) <> sum(own.credit_minor)
 order by abs(sum(own.debit_minor - own.credit_minor)) desc, entries.entry_date, entries.id
 
 -- statements --
--- Statements of an account in order, each with its lines, the statement before it, and what the books hold at its end.
+-- Statements of an account in order, each with its lines, the statement before it, and what the books hold at its end. Lines
+-- came by a statement, or it told of them again.
+with told as (
+    select lines.first_file_id as file_id, lines.id as txn_id from books.transactions as lines
+    where lines.tenant_id = :tenant_id and lines.bank_account_id = :bank_account_id
+    union
+    select sightings.file_id, sightings.txn_id from books.sightings as sightings
+    where sightings.tenant_id = :tenant_id
+)
 select files.id, files.name, files.first_date, files.last_date, bank.currency, files.opening_minor, files.closing_minor,
-    told.lines_minor, told.line_count, files.rejected_count,
+    coalesce(added.lines_minor, 0) as lines_minor,
     lag(files.closing_minor) over ordered as closed_minor, lag(files.last_date) over ordered as closed_date, (
         select coalesce(sum(own.debit_minor - own.credit_minor), 0)::bigint
         from books.journal_entries as entries
@@ -132,12 +140,11 @@ select files.id, files.name, files.first_date, files.last_date, bank.currency, f
     ) as booked_minor
 from books.statement_files as files
 inner join books.bank_accounts as bank on bank.tenant_id = files.tenant_id and bank.id = files.bank_account_id
-cross join lateral (
-    select coalesce(sum(lines.amount_minor), 0)::bigint as lines_minor, count(*)::int as line_count
-    from books.sightings as sightings
-    inner join books.transactions as lines on lines.tenant_id = sightings.tenant_id and lines.id = sightings.txn_id
-    where sightings.tenant_id = files.tenant_id and sightings.file_id = files.id
-) as told
+left join (
+    select told.file_id, sum(lines.amount_minor)::bigint as lines_minor from told
+    inner join books.transactions as lines on lines.tenant_id = :tenant_id and lines.id = told.txn_id
+    group by told.file_id
+) as added on added.file_id = files.id
 where files.tenant_id = :tenant_id and files.bank_account_id = :bank_account_id
 window ordered as (order by files.first_date, files.last_date, files.imported_at)
 order by files.first_date, files.last_date, files.imported_at

@@ -34,42 +34,53 @@ where labels.tenant_id = :tenant_id and labels.txn_id = any(cast(:ids as uuid[])
 order by labels.txn_id, labels.number desc
 
 -- waiting --
--- Lines whose newest decision nobody answered, and that are not booked: the most money at risk first. A line that passed
--- its gates waits too until something may post it.
-select newest.number, newest.txn_id, newest.vendor, newest.proposed_account, newest.calibrated_p, newest.verdict,
-    newest.not_auto_post_reason, newest.failures, lines.post_date, lines.amount_minor, lines.currency, lines.description,
-    (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, newest.raw_p, 0)))::bigint as at_risk_minor
-from (
-    select distinct on (decisions.txn_id) decisions.* from books.decisions as decisions
-    where decisions.tenant_id = :tenant_id
-    order by decisions.txn_id, decisions.number desc
-) as newest
-inner join books.transactions as lines on lines.tenant_id = newest.tenant_id and lines.id = newest.txn_id
-where (cast(:reason as text) is null or newest.not_auto_post_reason = :reason)
-    and (cast(:vendor as text) is null or newest.vendor = :vendor)
-    and (not cast(:only_passed as boolean) or newest.verdict <> 'review')
-    and not exists (
-        select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
-    )
-    and not exists (
-        select from books.journal_entries as entries
-        where entries.tenant_id = newest.tenant_id and entries.source_txn_id = newest.txn_id and entries.is_live
-            and entries.status in ('approved', 'posted')
-    )
-    and not exists (
-        select from books.transfers as transfers
-        inner join books.journal_entries as entries on entries.tenant_id = transfers.tenant_id and entries.id = transfers.entry_id
-        where transfers.tenant_id = newest.tenant_id and transfers.txn_id = newest.txn_id and entries.is_live
-            and entries.status in ('approved', 'posted')
-    )
-order by at_risk_minor desc, newest.txn_id
+-- Lines whose newest decision nobody answered, and that are not booked: the most money at risk first, each with how many
+-- there are in all by their reason. A line that passed its gates waits too until something may post it.
+with waiting as (
+    select newest.*, lines.post_date, lines.amount_minor, lines.currency, lines.description,
+        (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, newest.raw_p, 0)))::bigint as at_risk_minor
+    from (
+        select distinct on (decisions.txn_id) decisions.* from books.decisions as decisions
+        where decisions.tenant_id = :tenant_id
+        order by decisions.txn_id, decisions.number desc
+    ) as newest
+    inner join books.transactions as lines on lines.tenant_id = newest.tenant_id and lines.id = newest.txn_id
+    where (cast(:reason as text) is null or newest.not_auto_post_reason = :reason)
+        and (cast(:vendor as text) is null or newest.vendor = :vendor)
+        and (not cast(:only_passed as boolean) or newest.verdict <> 'review')
+        and not exists (
+            select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
+        )
+        and not exists (
+            select from books.journal_entries as entries
+            where entries.tenant_id = newest.tenant_id and entries.source_txn_id = newest.txn_id and entries.is_live
+                and entries.status in ('approved', 'posted')
+        )
+        and not exists (
+            select from books.transfers as transfers
+            inner join books.journal_entries as entries on entries.tenant_id = transfers.tenant_id and entries.id = transfers.entry_id
+            where transfers.tenant_id = newest.tenant_id and transfers.txn_id = newest.txn_id and entries.is_live
+                and entries.status in ('approved', 'posted')
+        )
+)
+select number, txn_id, vendor, proposed_account, calibrated_p, verdict, not_auto_post_reason, failures, post_date, amount_minor,
+    currency, description, at_risk_minor, (
+        select jsonb_object_agg(reason, counted)
+        from (
+            select coalesce(not_auto_post_reason, 'passed') as reason, count(*) as counted from waiting
+            group by reason
+        ) as by_reason
+    ) as counted
+from waiting
+order by at_risk_minor desc, txn_id
 limit :most
 
 -- waiting_for_audit --
 -- Lines that were drawn from those that were posted, and that no person looked at since.
 select newest.number, newest.txn_id, newest.vendor, newest.proposed_account, newest.calibrated_p, newest.verdict,
     newest.not_auto_post_reason, newest.failures, lines.post_date, lines.amount_minor, lines.currency, lines.description,
-    (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, 0)))::bigint as at_risk_minor
+    (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, 0)))::bigint as at_risk_minor,
+    jsonb_build_object('passed', count(*) over ()) as counted
 from (
     select distinct on (decisions.txn_id) decisions.* from books.decisions as decisions
     where decisions.tenant_id = :tenant_id

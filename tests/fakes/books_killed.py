@@ -72,7 +72,7 @@ def _work(engine: sa.Engine, *, tenant_id: str, ids: list[str], waiting: list[st
         lines = transfers.read(connection, tenant, [UUID(each) for each in ids])
         decide.decide(
             connection, tenant, lines, [scored(line.id, "6300", 0.97) for line in lines], run_id="run", at=instant,
-            calibrated=as_it_is,
+            surety=as_it_is,
         )  # fmt: skip
     with engine.begin() as connection:
         journal.book(connection, tenant, at=instant)

@@ -203,6 +203,7 @@ _APPEND_ONLY = (
     "books.calibrators",
     "books.certificates",
     "books.decisions",
+    "books.decision_confidence",
     "books.export_files",
     "books.export_log",
     "books.labels",

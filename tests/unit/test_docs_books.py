@@ -15,7 +15,7 @@ from kernel.books import canary, evidence, llm_budget, onboard, stages
 from kernel.books.contract import REASONS
 from kernel.books.ingest.statement import Code
 from kernel.books.metrics import Facts, Window
-from kernel.books.settings import Settings
+from kernel.books.settings import Settings, takes
 from ml import learning
 from ml.metrics import document
 from quality.books import INVARIANTS
@@ -61,6 +61,11 @@ def test_every_setting_is_described_with_what_it_is_at_first():
     }
 
 
+def test_what_every_setting_takes_is_the_codes():
+    rows = {names(row[0])[0]: row[2] for row in table("Setting | At first | Takes | Means")}
+    assert rows == {name: takes(name) for name in Settings.model_fields}
+
+
 def test_templates_are_the_codes():
     rows = table("Template | Threshold | Labels | Cap, USD | Asks for P3")
     told = {names(row[0])[0]: row[1:] for row in rows}
@@ -97,7 +102,6 @@ def test_every_code_of_a_refused_statement_is_explained():
         (BOOKS, "{}, {}, {} and {} % of the lines that pass".format(*canary.STEPS)),
         (BOOKS, f"A certificate ends after {learning.HOLDS.days} days"),
         (LEARNING, f"from {learning.LEAST_LABELS} on, of lines of the last {learning.TRAIN_MONTHS} months"),
-        (LEARNING, f"on the labels of the last {learning.COMPARED.days} days"),
         (LEARNING, f"A certificate holds for {learning.HOLDS.days} days"),
     ],
 )  # fmt: skip

@@ -6,7 +6,6 @@ files add nothing then, in whatever order they come, and a coffee that was bough
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import NamedTuple
@@ -30,19 +29,19 @@ class Identified(NamedTuple):
 
 def content_hash(line: Line) -> bytes:
     """SHA-256 over what the bank says of a line; spaces and letter case do not count."""
-    told = (
-        line.bank_ref or "", line.post_date.isoformat(), str(line.amount_minor), line.currency,
-        line.description.casefold(), line.counterparty.casefold(), line.reference.casefold(), line.card,
-    )  # fmt: skip
-    return sha256("\x1f".join(told).encode()).digest()
+    _, on, minor, currency, description, counterparty, bank_ref, _, reference, _, card, _, _ = line
+    folded = f"{description}\x1f{counterparty}\x1f{reference}".casefold()
+    told = f"{bank_ref or ''}\x1f{on}\x1f{minor}\x1f{currency}\x1f{folded}\x1f{card}"
+    return sha256(told.encode()).digest()
 
 
 def identified(account_id: UUID, lines: Iterable[Line]) -> Iterator[Identified]:
     """The lines of one file, in its order. With the bank's own id a line is told once, however often it stands there."""
-    seen: Counter[bytes] = Counter()
+    seen: dict[bytes, int] = {}
+    account = account_id.bytes
     for line in lines:
         content = content_hash(line)
-        seen[content] += 1
-        occurrence = seen[content] if line.bank_ref is None else 1
-        name = account_id.bytes + content + occurrence.to_bytes(4, "big")
-        yield Identified(line, content, occurrence, sha256(name).hexdigest()[:32], occurrence < seen[content])
+        count = seen[content] = seen.get(content, 0) + 1
+        occurrence = count if line.bank_ref is None else 1
+        name = account + content + occurrence.to_bytes(4, "big")
+        yield Identified(line, content, occurrence, sha256(name).hexdigest()[:32], occurrence < count)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from kernel.books.ingest.mapping import Mapping
 from kernel.books.ingest.statement import StatementError
 
+_UNHELD = re.compile("[\0\ud800-\udfff]")  # what no database holds
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADER_WITHIN = 40  # lines: banks write a few about the account above the table
 # By what banks call them, the likeliest first.
@@ -65,20 +66,25 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`columns` are the places of each field, the one that counts first; `others` are those that no field took."""
+    """`columns` are the places of each field, the one that counts first; `others` are those that no field took.
+
+    `is_clean`: no row is damaged, so that none has to be asked.
+    """
 
     rows: list[Row]
     width: int
     columns: dict[str, list[int]]
     others: list[tuple[int, str]]
+    is_clean: bool
 
 
 def table(data: bytes, mapping: Mapping) -> Table:
     """Raises StatementError for a file without a table, or whose header lacks what a statement needs."""
     text = decoded(data, mapping.encoding)
     lines = list(io.StringIO(text, newline=""))
+    is_clean = not is_damaged(text)
     if mapping.are_numbers == {True}:
-        return _without_header(lines, mapping)
+        return _without_header(lines, mapping, is_clean)
     best: tuple[int, int, int, list[str], str] | None = None
     for delimiter in [mapping.delimiter] if mapping.delimiter else _DELIMITERS:
         for at, row in enumerate(csv.reader(lines[:_HEADER_WITHIN], delimiter=delimiter)):
@@ -100,10 +106,10 @@ def table(data: bytes, mapping: Mapping) -> Table:
         for place, name in enumerate(header)
         if place not in taken and name.strip()
     ]
-    return Table([row for row in rows[at + 1 :] if any(row.cells)], len(header), columns, others)
+    return Table([row for row in rows[at + 1 :] if any(row.cells)], len(header), columns, others, is_clean)
 
 
-def _without_header(lines: list[str], mapping: Mapping) -> Table:
+def _without_header(lines: list[str], mapping: Mapping, is_clean: bool) -> Table:
     counts = {delimiter: lines[0].count(delimiter) if lines else 0 for delimiter in _DELIMITERS}
     delimiter = mapping.delimiter or max(counts, key=counts.__getitem__)
     rows = [row for row in _rows(lines, delimiter) if any(row.cells)]
@@ -116,7 +122,8 @@ def _without_header(lines: list[str], mapping: Mapping) -> Table:
             "correct the numbers of the columns, or the delimiter", where="line 1", evidence=lines[0] if lines else "",
         )  # fmt: skip
     taken = {place for places in columns.values() for place in places}
-    return Table(rows, width, columns, [(at, str(at + 1)) for at in range(width) if at not in taken])
+    others = [(at, str(at + 1)) for at in range(width) if at not in taken]
+    return Table(rows, width, columns, others, is_clean)
 
 
 def decoded(data: bytes, encoding: str | None) -> str:
@@ -141,12 +148,28 @@ def decoded(data: bytes, encoding: str | None) -> str:
     return text
 
 
+def is_damaged(text: str) -> bool:
+    """Whether it holds NUL or bytes that are no UTF-8."""
+    return "\0" in text or (not text.isascii() and _UNHELD.search(text) is not None)
+
+
 def shown(text: str) -> str:
     """The text as a database can hold it: what is no UTF-8, and NUL, becomes the replacement character."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def _rows(lines: list[str], delimiter: str) -> list[Row]:
+    try:
+        read = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error:
+        return _rows_one_by_one(lines, delimiter)
+    if len(read) < len(lines):  # some row has several lines
+        return _rows_one_by_one(lines, delimiter)
+    _refuse_open_quote(lines[-1:], delimiter, len(lines))
+    return list(map(Row, count(1), read, lines))
+
+
+def _rows_one_by_one(lines: list[str], delimiter: str) -> list[Row]:
     rows, begun = [], 0
     try:
         reader = csv.reader(lines, delimiter=delimiter)
@@ -227,9 +250,7 @@ def _refuse_missing(columns: dict[str, list[int]], header: list[str], row: Row, 
         )  # fmt: skip
 
 
-def evidence(rows: list[Row], places: list[int]) -> Iterator[str]:
-    """What stands in these columns, of every row that has them."""
-    for row in rows:
-        for place in places:
-            if place < len(row.cells) and row.cells[place]:
-                yield row.cells[place].strip()
+def evidence(rows: list[Row], places: list[int]) -> list[str]:
+    """What stands in these columns, each text once, of every row that has them."""
+    told = dict.fromkeys([row.cells[place] for place in places for row in rows if place < len(row.cells)])
+    return [text.strip() for text in told if text]

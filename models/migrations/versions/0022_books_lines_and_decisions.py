@@ -14,8 +14,8 @@ branch_labels = None
 depends_on = None
 
 _APPEND_ONLY = (
-    "sightings", "rejected_lines", "books_settings", "labels", "calibrators", "certificates", "decisions", "books_stages",
-    "export_log", "export_files", "transfers",
+    "sightings", "rejected_lines", "books_settings", "labels", "calibrators", "certificates", "decisions", "decision_confidence",
+    "books_stages", "export_log", "export_files", "transfers",
 )  # fmt: skip
 # Of the others, what may change of a row; the rest of it, and the row, stay.
 _CHANGING = {
@@ -634,6 +634,28 @@ def _create_decisions_and_matches() -> None:
     )
     op.create_index(
         "decisions_txn_idx", "decisions", ["tenant_id", "txn_id", "number"], unique=False, schema="books"
+    )
+    op.create_table(
+        "decision_confidence",
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("confidence", sa.Numeric(precision=9, scale=8), nullable=True),
+        sa.Column("seen", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("confidence between 0 and 1", name=op.f("decision_confidence_confidence_check")),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "number"],
+            ["books.decisions.tenant_id", "books.decisions.number"],
+            name=op.f("decision_confidence_tenant_id_number_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"],
+            ["spine.tenants.id"],
+            name=op.f("decision_confidence_tenant_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "number", name=op.f("decision_confidence_pkey")),
+        schema="books",
     )
     op.create_table(
         "labels",

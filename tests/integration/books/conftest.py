@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+import typer
+from typer.testing import CliRunner
 
-from tests.integration.books import bookkeeping
+from dagster_project import database
+from dagster_project.cli import books as commands
+from dagster_project.cli import campaign_asked, ui
+from tests.integration.books import bookkeeping, deciding
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +28,25 @@ def books_engine(module_database_url: str) -> Iterator[sa.Engine]:
 @pytest.fixture
 def books(books_engine: sa.Engine) -> bookkeeping.Books:
     return bookkeeping.books(books_engine)
+
+
+@pytest.fixture
+def command(books: bookkeeping.Books, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
+    """Runs a command for the tenant at an instant; gives exit code, its text, the lines it printed, and its JSON."""
+    monkeypatch.setattr(database, "engine", lambda: books.engine)
+    monkeypatch.setattr(database, "url", lambda: str(books.engine.url))
+    app = typer.Typer(cls=ui.SentenceErrors, pretty_exceptions_enable=False)
+    app.add_typer(commands.app, name="books")
+
+    def run(*words: object, at: datetime = deciding.AT, user: str = "ann") -> SimpleNamespace:
+        monkeypatch.setattr(campaign_asked, "now", lambda: at)
+        monkeypatch.setattr("dagster_project.settings.settings", lambda: SimpleNamespace(user=user))
+        given = ["books", *map(str, words), "-t", str(books.tenant_id)]
+        result = CliRunner().invoke(app, given, env={"COLUMNS": "100"}, catch_exceptions=False)
+        told = json.loads(result.stdout) if "--json" in words and result.stdout else None
+        lines = result.output.splitlines()
+        return SimpleNamespace(
+            code=result.exit_code, text=" ".join(result.output.split()), lines=lines, json=told
+        )
+
+    return run

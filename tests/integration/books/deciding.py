@@ -9,12 +9,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-import numpy as np
 import sqlalchemy as sa
 
 from kernel import members, tenancy
 from kernel.books import canary, decide, journal, labels, settings, transfers
-from kernel.books.contract import BankLine, Scored
+from kernel.books.contract import BankLine, Scored, Sure
 from kernel.books.labels import Label
 from models.books import accounts, bank_accounts
 from models.books_learning import certificates
@@ -28,9 +27,9 @@ ON = date(2026, 2, 10)
 PEOPLE = {"ann": "approver", "bob": "owner", "carl": "member"}
 
 
-def as_it_is(raw: np.ndarray) -> np.ndarray:
-    """A calibrator that finds raw probabilities right."""
-    return raw
+def as_it_is(lines: Sequence[BankLine], scored: Sequence[Scored]) -> list[Sure]:
+    """A calibrator that finds raw probabilities right, and stands behind no second stage."""
+    return [Sure(each.raw_p) for each in scored]
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Deciding(Books):
         self, ids: Sequence[UUID], account: str | None = "6300", p: float = 0.97, **given: Any
     ) -> decide.Decided:  # fmt: skip
         """Decides about lines of which a model says the same."""
-        given = {"run_id": "run", "at": AT, "calibrated": as_it_is, "calibrator_version": "c1"} | given
+        given = {"run_id": "run", "at": AT, "surety": as_it_is, "calibrator_version": "c1"} | given
         found = self.read(ids)
         modelled = given.pop("modelled", None) or [scored(line.id, account, p) for line in found]
         return self.run(decide.decide, found, modelled, **given)

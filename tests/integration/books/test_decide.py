@@ -52,7 +52,7 @@ def test_nothing_is_posted_for_a_tenant_that_nobody_moved(books: Deciding) -> No
         ({"account": None}, "cold_start"),
         ({"account": "6400"}, "cold_start"),
         ({"p": 0.9499}, "below_threshold"),
-        ({"calibrated": None}, "below_threshold"),
+        ({"surety": None}, "below_threshold"),
         ({"budget_fallback": True}, "budget_fallback"),
     ],
 )

@@ -130,6 +130,22 @@ def test_rejected_lines_are_kept_as_they_came(checking: Importer) -> None:
     ]  # fmt: skip
 
 
+def test_what_means_something_to_the_database_is_stored_as_it_stands(checking: Importer) -> None:
+    told = ["\\N", "\\.", "C:\\new\\table", "\\", "NULL", "null", "a\x01b"]
+    path = checking.path(
+        "Date,Description,Amount,Note\n"
+        + "".join(f'2026-01-05,{text},-1.00,"{text} ""x"""\n' for text in told)
+        + '2026-01-05,"a\tb\\\nc",never,\n'
+    )
+    assert checking.file(path).new == len(told)
+    stored = checking.rows(
+        "select description, raw ->> 'Note' as note from books.transactions order by first_line_no"
+    )
+    assert [tuple(row) for row in stored] == [(text, f'{text} "x"') for text in told]
+    (rejected,) = checking.rows("select raw from books.rejected_lines")
+    assert rejected.raw == '2026-01-05,"a\tb\\\nc",never,'
+
+
 def test_a_file_that_cannot_be_read_leaves_nothing(checking: Importer) -> None:
     with pytest.raises(StatementError):
         checking.lines("01/02/2026,Coffee,-4.50")

@@ -330,6 +330,29 @@ def test_statements_are_compared_with_their_lines_each_other_and_the_books(books
     assert (third.off, third.gap, third.lines) == (None, None, 0)
 
 
+def lines_by_statement(books: Books, account_id: UUID) -> dict[UUID, Decimal]:
+    with books.engine.begin() as connection:
+        found = reconcile.tie_out(connection, books.tenant_id, account_id)
+    return {each.file_id: each.lines for each in found}
+
+
+def test_lines_count_for_the_statement_that_they_came_by_and_for_each_that_told_of_them_again(
+    books: Books,
+) -> None:
+    line = books.bank_line(-1234, on=date(2026, 1, 31))
+    came_by, account_id = books.pinned("select first_file_id, bank_account_id from books.transactions")[0]
+    again = statement(books, account_id, date(2026, 1, 31), date(2026, 2, 28), 1234, 0)
+    seen(books, again, line)
+    assert lines_by_statement(books, account_id) == dict.fromkeys((came_by, again), Decimal("-12.34"))
+
+
+def test_a_line_that_a_statement_tells_twice_counts_once_for_it(books: Books) -> None:
+    line = books.bank_line(-1234)
+    came_by, account_id = books.pinned("select first_file_id, bank_account_id from books.transactions")[0]
+    seen(books, came_by, line)
+    assert lines_by_statement(books, account_id) == {came_by: Decimal("-12.34")}
+
+
 _MANY = (
     """
     insert into books.transactions (

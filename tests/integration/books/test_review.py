@@ -26,7 +26,7 @@ def books(books_engine: sa.Engine) -> Deciding:
 
 
 def waiting(books: Deciding, **given: Any) -> list[UUID]:
-    return [each.txn_id for each in books.run(review.queue, **given)]
+    return [each.txn_id for each in books.run(review.queue, **given).lines]
 
 
 def approve(books: Deciding, *ids: UUID, by: str = "ann", **given: Any) -> review.Answered:
@@ -125,7 +125,7 @@ def test_the_queue_has_the_most_money_at_risk_first_by_reason(books: Deciding) -
     assert waiting(books, reason="below_threshold") == [large, small]
     assert waiting(books, reason="cold_start") == []
     assert waiting(books, only_passed=True) == [sure]
-    assert books.run(review.queue, most=1)[0].at_risk == Decimal("5.25")
+    assert books.run(review.queue, most=1).lines[0].at_risk == Decimal("5.25")
 
 
 def test_a_correction_replaces_a_proposal_and_reverses_what_is_posted(books: Deciding) -> None:
@@ -289,14 +289,14 @@ def test_audited_lines_wait_in_their_own_queue_and_are_labelled_as_audited(books
     ids = books.lines(*range(-1040, -1000))
     books.decide(ids)
     books.book()
-    drawn = [each.txn_id for each in books.run(review.audit_queue)]
+    drawn = [each.txn_id for each in books.run(review.audit_queue).lines]
     assert 5 < len(drawn) < 35
     assert waiting(books) == []
     right, wrong = drawn[:2]
     assert approve(books, right) == review.Answered(1)
     correct(books, {wrong: "6400"})
     assert {said.source for said in books.run(labels.newest, [right, wrong]).values()} == {"audit"}
-    assert len(books.run(review.audit_queue)) == len(drawn) - 2
+    assert books.run(review.audit_queue).total == len(drawn) - 2
     assert books.balances()["6400"] > 0
 
 

@@ -128,7 +128,7 @@ def test_a_trial_tells_what_would_change_and_changes_nothing(books: Deciding) ->
     books.decide(ids, p=0.9)
     rule = propose(books)
     logged = books.pinned("select count(*) as n from books.decisions")
-    told = books.run(promotion.try_out, rule, at=AT, calibrated=as_it_is)
+    told = books.run(promotion.try_out, rule, at=AT, surety=as_it_is)
     assert (told.before.passed, told.after.passed) == (0, 5)
     assert dict(told.before.reasons) == {"below_threshold": 5}
     assert set(told.affected) == set(ids)

@@ -179,8 +179,11 @@ def test_p3_is_earned_by_precision_at_the_threshold_and_reconciled_months(books:
     history(books)
     assert lacking(books, "P3") == [
         "certificate of the gate", "labelled decisions at the threshold", "lower 95 % bound of their precision",
+        "setting autopost_requested",
     ]  # fmt: skip
     books.certify()
+    assert lacking(books, "P3") == ["setting autopost_requested"]
+    books.run(settings.change, {"autopost_requested": True}, author="bob", reason="we want it", at=AT - MONTH)
     assert lacking(books, "P3") == []
     months = Outside(GOOD.ece, None, (), {"2026-01": (96, 100), "2026-02": (94, 100)})
     assert lacking(books, "P3", months) == ["reconciled in 2026-02"]
@@ -254,10 +257,10 @@ def test_an_approval_that_ended_is_written_down(books: Deciding) -> None:
 @pytest.mark.parametrize(
     ("changes", "by", "why"),
     [
-        ({"threshold": "0.99"}, "bob", "setting threshold"),
-        ({"threshold": "0.79"}, "bob", "setting threshold"),
-        ({"autopost_enabled": True}, "bob", "setting autopost_enabled"),
-        ({"large_amount": "NaN"}, "bob", "setting large_amount"),
+        ({"threshold": "0.99"}, "bob", "threshold takes 0.80 to 0.98, not 0"),
+        ({"threshold": "0.79"}, "bob", "threshold takes 0.80 to 0.98, not 0"),
+        ({"autopost_enabled": True}, "bob", "'autopost_enabled' is no setting"),
+        ({"large_amount": "NaN"}, "bob", "large_amount takes 0 to"),
         ({"threshold": "0.95"}, "carl", "carl is no"),
     ],
 )

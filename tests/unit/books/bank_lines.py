@@ -48,3 +48,43 @@ def year(*, seed: int = 7, a_month: int = 60, year: int = 2024) -> pd.DataFrame:
     frame = lines(*rows)
     frame["amount_minor"] = -generator.integers(100, 20_000, len(frame))
     return frame
+
+
+ACCOUNTS = np.array([f"K{number:02}" for number in range(12)])
+
+
+def shop(number: int) -> str:
+    return f"shop{chr(97 + number // 26)}{chr(97 + number % 26)}"
+
+
+LOOSE = frozenset(shop(number) for number in range(0, 60, 5))
+
+
+def city(seed: int = 1, months: int = 6, lines: int = 700) -> pd.DataFrame:
+    """Two tenants; four vendors in five always go to their own account, the fifth (LOOSE) to any of three."""
+    random = np.random.default_rng(seed)
+    parts = []
+    for period in pd.date_range("2020-01-01", periods=months, freq="MS"):
+        vendor = random.integers(0, 60, lines)
+        account = ACCOUNTS[(vendor + np.where(vendor % 5 == 0, random.integers(0, 3, lines), 0)) % 12]
+        names = [shop(each) for each in vendor]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "tenant": np.where(vendor % 2, "north", "south"),
+                    "txn": [f"{period:%Y%m}-{number:04}" for number in range(lines)],
+                    "post_date": (period + pd.to_timedelta(np.sort(random.integers(0, 27, lines)), "D")).date,
+                    "amount_minor": -random.integers(100, 90_000, lines),
+                    "currency": "GBP",
+                    "description": names,
+                    "counterparty": "",
+                    "vendor": names,
+                    "card": random.integers(1000, 1009, lines).astype(str),
+                    "bank_category": "",
+                    "account": account,
+                    "labelled_at": (period + pd.offsets.MonthBegin(1)).tz_localize("UTC"),
+                    "period": period,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

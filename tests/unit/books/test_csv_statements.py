@@ -217,6 +217,16 @@ def test_a_line_of_another_width_and_one_with_nul_are_rejected() -> None:
     assert "\0" not in found.rejected[2].raw
 
 
+def test_of_many_rows_those_alone_are_rejected_that_are_no_lines() -> None:
+    wrong = {0, 63, 64, 65, 129, 299}
+    rows = [f"2026-01-05,row {at},{'nothing' if at in wrong else -at - 1}\n" for at in range(300)]
+    found = csv("Date,Description,Amount\n" + "".join(rows))
+    assert [each.number - 2 for each in found.rejected] == sorted(wrong)
+    assert [(line.number - 2, line.description) for line in found.lines] == [
+        (at, f"row {at}") for at in range(300) if at not in wrong
+    ]
+
+
 def test_a_quote_left_open_swallows_nothing() -> None:
     error = refused('Date,Description,Amount\n2026-01-05,"a,-1.00\n2026-01-06,b,-1.00\n')
     assert (error.problem.code, error.problem.where) == ("422_PARSE_FAILED", "line 2")

@@ -1,0 +1,167 @@
+"""Statements beside the books: matching by the machine and by people, what is open and for how long, whether balances agree."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from dagster_project.cli import books_views as views
+from dagster_project.cli import campaign_asked as asked
+from dagster_project.cli import ui
+
+_Line = Annotated[str, typer.Argument(metavar="LINE", help="Id of a bank line, or its beginning.")]
+_SHOWN = 20
+
+
+def reconcile(tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False) -> None:
+    """Match bank lines with posted entries, one to one; what could be several is told and not matched."""
+    from kernel.books import reconcile as reconciling
+
+    with ui.spinner("Matching", as_json), asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user, asked.ANYBODY)
+        told = reconciling.reconcile(connection, found.id, actor=who, at=asked.now())
+    if as_json:
+        ui.emit(told, as_json)
+        return
+    counts = ui.plain(told)
+    ui.emit(counts | {"ambiguous": len(told.ambiguous), "off": len(told.off)}, False)
+    rows = [
+        {
+            "lines": [views.line(each) for each in some.line_ids],
+            "entries": [views.entry(each) for each in some.entry_ids],
+        }
+        for some in told.ambiguous[:_SHOWN]
+    ]
+    views.table(rows, "As likely each: say which belong together with revenue-os books match", below=True)
+    off = [{"line": views.line(line), "entry": views.entry(entry)} for line, entry in told.off[:_SHOWN]]
+    views.table(off, "Booked with another amount than the line has: correct the entry", below=True)
+
+
+def match(
+    lines: Annotated[list[str], typer.Argument(metavar="LINE…", help="Ids, or their beginnings.")],
+    tenant: asked.Tenant,
+    entry: Annotated[
+        list[str],
+        typer.Option("--entry", help="What they stand for, as JE-95c8847b. Several times for one line."),
+    ],
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:
+    """Say that a bank line stands for these entries, or these lines for one entry; all of it, to the cent."""
+    from kernel.books import accounts, ledger
+    from kernel.books import reconcile as reconciling
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        txn_ids = [accounts.line(connection, found.id, each) for each in lines]
+        entry_ids = [ledger.find(connection, found.id, each) for each in entry]
+        made = reconciling.match(connection, found.id, txn_ids, entry_ids, actor=who, at=asked.now())
+    if as_json:
+        ui.emit(made, as_json)
+        return
+    rows = [
+        {
+            "line": views.line(each.txn_id),
+            "entry": views.entry(each.entry_id),
+            "amount": views.amount(each.amount),
+        }
+        for each in made
+    ]
+    views.table(rows, "Matched")
+
+
+def unmatch(
+    line: _Line, why: asked.Why, tenant: asked.Tenant, user: asked.As = "", as_json: ui.Json = False
+) -> None:
+    """Take back what a person matched with a line, with all lines and entries that belong to it."""
+    from kernel.books import accounts
+    from kernel.books import reconcile as reconciling
+
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        txn_id = accounts.line(connection, found.id, line)
+        reconciling.take_back(connection, found.id, txn_id, actor=who, at=asked.now(), reason=why)
+    ui.emit({"line": txn_id if as_json else views.line(txn_id), "matched": False}, as_json)
+
+
+def open_items(
+    tenant: asked.Tenant,
+    until: Annotated[str | None, typer.Option(help="A day, 2026-12-31; today when left out.")] = None,
+    most: Annotated[int, typer.Option(help="Show at most so many of each.", min=1)] = _SHOWN,
+    as_json: ui.Json = False,
+) -> None:
+    """Bank lines that no entry stands for, entries that no line stands for, and for how long: the largest first."""
+    from kernel.books import ageing
+    from kernel.books import reconcile as reconciling
+
+    on = asked.now().date() if until is None else asked.day(until)
+    with asked.of(tenant) as (connection, found):
+        lines, entries = reconciling.open_items(connection, found.id, date.min, on)
+    sides = {"line": lines, "entry": entries}
+    aged = [
+        {"open": "bank lines" if what == "line" else "entries", **ui.plain(each)}
+        for what, items in sides.items()
+        for each in ageing.aged(items, on)
+    ]
+    if as_json:
+        told = {
+            name: [ui.plain(each) | {"days": ageing.days(each, on)} for each in items]
+            for name, items in (("lines", lines), ("entries", entries))
+        }
+        ui.emit({"on": on, "ageing": aged, **told}, as_json)
+        return
+    if not aged:
+        typer.echo(ui.lines(f"Nothing of {found.name} is open on {on}."))
+        return
+    rows = [
+        {"open": each["open"], "age": each["age"], "items": each["items"],
+         "in": f"{views.amount(each['money_in'])} {each['currency']}",
+         "out": f"{views.amount(each['money_out'])} {each['currency']}"}
+        for each in aged
+    ]  # fmt: skip
+    ui.emit(rows, False, title=f"Open items of {found.name} on {on}")
+    for what, items in sides.items():
+        named = "Bank lines without an entry" if what == "line" else "Entries without a bank line"
+        shown = [views.open_item(each, what, ageing.days(each, on)) for each in items[:most]]
+        views.table(shown, f"{named}: {len(shown)} of {len(items):,} shown", below=True)
+
+
+def tie_out(
+    tenant: asked.Tenant,
+    account: Annotated[
+        str | None, typer.Option(help="Only statements of this bank account: its name.")
+    ] = None,
+    as_json: ui.Json = False,
+) -> None:
+    """Statements beside their lines, those before them, and the books; ends with 1 where one is off or missing."""
+    from kernel.books import accounts
+    from kernel.books import reconcile as reconciling
+
+    with asked.of(tenant) as (connection, found):
+        wanted = None if account is None else accounts.bank(connection, found.id, account)
+        currencies = {row["name"]: row["currency"] for row in accounts.banks(connection, found.id)}
+        ids = {name: accounts.bank(connection, found.id, name) for name in currencies}
+        told = {
+            name: reconciling.tie_out(connection, found.id, each)
+            for name, each in ids.items()
+            if wanted in (None, each)
+        }
+    wrong = sum(bool(each.off or each.gap) for ties in told.values() for each in ties)
+    if as_json:
+        ui.emit(
+            [{"bank_account": name, **ui.plain(each)} for name, ties in told.items() for each in ties],
+            as_json,
+        )
+    else:
+        for number, (name, ties) in enumerate(told.items()):
+            rows = list(map(views.tie, ties))
+            views.table(rows, f"Statements of {name}, {currencies[name]}", below=number > 0)
+            if not ties:
+                typer.echo(ui.lines(f"No statement of {name} was imported yet."))
+    if wrong:
+        ui.fail(
+            f"{wrong} {'statement does' if wrong == 1 else 'statements do'} not agree with their lines or with the one before:"
+            " import what is missing, or ask the bank"
+        )
