@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from kernel import chain, tenancy
+from kernel.books import plans
 from kernel.errors import RefusedError
 from kernel.money import major, minor
 from models.books import books_audit
@@ -91,6 +92,7 @@ def propose(
     try:
         with connection.begin_nested():
             _execute(connection, "propose", tenant_id, **given)
+            plans.afresh(connection, len(lines))
             _add_lines(connection, tenant_id, lines)
     except sa.exc.IntegrityError as error:
         raise RefusedError(_why(error)) from error

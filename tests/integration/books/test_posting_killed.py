@@ -55,7 +55,7 @@ def _balances(books: Deciding) -> None:
 
 
 def test_a_killed_run_is_finished_by_the_next_one(books_engine: sa.Engine, module_database_url: str) -> None:
-    assert _rounds(books_engine, module_database_url, 4) > 20
+    assert _rounds(books_engine, module_database_url, 8) > 10
 
 
 @pytest.mark.slow

@@ -368,6 +368,8 @@ _MANY = (
     select :tenant_id, id, post_date + abs(hashtext(id::text)) % 3, 'USD', description, 'x' from books.transactions
     where tenant_id = :tenant_id and amount_minor < -1
     """,
+    # As `plans.afresh` does.
+    "discard plans",
     """
     insert into books.journal_lines (tenant_id, entry_id, line_no, account_code, debit_minor, credit_minor)
     select :tenant_id, id, 1, '6300', -amount_minor, 0 from books.transactions where tenant_id = :tenant_id and amount_minor < -1

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from beancount.core import account as names
 from beancount.parser import parser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.books.export_formats import beancount
@@ -24,6 +24,7 @@ def test_an_account_is_named_by_its_type_code_and_name() -> None:
     assert told == {"1000": "Assets:1000-Checking-Account", "4000": "Income:4000-Sales"}
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(CODES, st.text(max_size=20), max_size=6))
 def test_any_chart_has_names_that_are_valid_and_tell_accounts_apart(chart: dict[str, str]) -> None:
     told = beancount.named([Account(code, name, "Expense") for code, name in sorted(chart.items())])
