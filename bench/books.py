@@ -7,7 +7,9 @@ What is said of the outcome stands in `bench.books_report`.
 from __future__ import annotations
 
 import csv
+import json
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,11 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pandas as pd
 import sqlalchemy as sa
 
+from bench import books_data, books_peer, books_report
 from kernel import members, tenancy
 from kernel.books import accounts, labels, people, settings
 from kernel.books.ingest.importing import import_file
@@ -27,6 +31,7 @@ from kernel.books.ingest.mapping import Mapping
 from kernel.books.labels import Label
 from kernel.errors import RefusedError
 from ml import deciding, learning
+from models import address, migrate, server
 from models.books import accounts as chart
 from models.books import bank_accounts
 
@@ -38,7 +43,7 @@ _FIELDS = {
     "post_date": "Date", "description": "Merchant", "amount": "Amount", "currency": "Currency", "card": "Card",
     "bank_ref": "Id",
 }  # fmt: skip
-_MAPPING = Mapping(columns=_FIELDS, out_is="negative")
+MAPPING = Mapping(columns=_FIELDS, out_is="negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,45 @@ class City:
     folder: Path
     tenants: dict[str, UUID]
     accounts: dict[tuple[str, str], UUID]
+
+
+def run(
+    data: Path,
+    first: str,
+    since: str,
+    last: str,
+    to: Path | None,
+    *,
+    started: Callable[[int], None],
+    done: Callable[[str], None],
+) -> dict[str, Any]:
+    """The whole workload: ours, then the peer, and what is to be said of both; kept in the folder `to`."""
+    lines, _ = books_data.birmingham(data)
+    months = pd.date_range(first, last, freq="MS").to_list()
+    reported = [month for month in months if month >= pd.Timestamp(since)]
+    started(len(months) + 1)
+    lines = lines[lines["period"] <= months[-1]]
+    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
+        home = Path(scratch)
+        running = server.start(home / "postgres")
+        try:
+            url = running.url("bench")
+            address.ensure_database(url)
+            migrate.upgrade(url)
+            engine = sa.create_engine(url)
+            made = replay(city(engine, home, lines, at=decided(months[0])), lines, months, done)
+            engine.dispose()
+        finally:
+            server.stop(home / "postgres", "immediate")
+    done("smart_importer")
+    peer = books_peer.replay(lines, reported)
+    told = books_report.report(
+        made.log, made.costs, lines, since=reported[0], peer=peer.proposed, peer_seconds=peer.seconds
+    )
+    if to is not None:
+        made.save(to)
+        (to / "report.json").write_text(f"{json.dumps(told, indent=2)}\n")
+    return told
 
 
 def city(engine: sa.Engine, folder: Path, lines: pd.DataFrame, *, at: datetime) -> City:
@@ -114,17 +158,17 @@ def replay(
     costs, first = [], True
     for month in months:
         clock = _Clock()
-        at = _decided(month)
+        at = decided(month)
         if first:
             # What people had booked before there was a machine.
             _import(town, lines[lines["period"] < month], at)
-            _label(town, lines[lines["period"] < month])
+            label(town, lines[lines["period"] < month])
             first = False
         asked = lines[lines["period"] == month]
         with clock("import"):
             _import(town, asked, at)
         with clock("train"):
-            refused = _learn(town, at)
+            refused = learn(town, at)
         with clock("gate"), town.engine.begin() as connection:
             learning.gate(connection, _pool(connection, town), at=at)
         with clock("decide"):
@@ -134,10 +178,9 @@ def replay(
                         connection, tenant_id, town.folder / "models", run_id=f"{month:%Y-%m}", at=at
                     )
         with clock("label"):
-            _label(town, asked)
+            label(town, asked)
         costs.append(
-            {"period": month, "lines": len(asked), "refused": refused, "peak_mib": _peak_mib()}
-            | clock.seconds
+            {"period": month, "lines": len(asked), "refused": refused, "peak_mib": peak_mib()} | clock.seconds
         )
         told(f"{month:%Y-%m}")
     return Replay(_logged(town, lines), pd.DataFrame(costs))
@@ -154,31 +197,36 @@ class _Clock:
         self.seconds[step] = time.perf_counter() - began
 
 
-def _decided(month: pd.Timestamp) -> datetime:
+def decided(month: pd.Timestamp) -> datetime:
     return ((month + pd.offsets.MonthBegin(1)).tz_localize("UTC") - _BEFORE_END).to_pydatetime()
+
+
+def statement(path: Path, lines: pd.DataFrame) -> Path:
+    """Lines of one account as its bank would export them."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_FIELDS.values())
+        writer.writerows(
+            (line.post_date.isoformat(), line.description, f"{Decimal(line.amount_minor) / 100:.2f}", line.currency,
+             line.card, line.txn)
+            for line in lines.itertuples(index=False)
+        )  # fmt: skip
+    return path
 
 
 def _import(town: City, lines: pd.DataFrame, at: datetime) -> None:
     for (name, currency), some in lines.groupby(["tenant", "currency"], sort=False):
-        path = town.folder / "statement.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_FIELDS.values())
-            writer.writerows(
-                (line.post_date.isoformat(), line.description, f"{Decimal(line.amount_minor) / 100:.2f}", line.currency,
-                 line.card, line.txn)
-                for line in some.itertuples(index=False)
-            )  # fmt: skip
+        path = statement(town.folder / "statement.csv", some)
         made = import_file(
             town.engine, town.tenants[name], town.accounts[name, currency], path, actor=people.PIPELINE, at=at,
-            mapping=_MAPPING,
+            mapping=MAPPING,
         )  # fmt: skip
         if made.new != len(some):
             why = made.rejects[0] if made.rejects else "they are known"
             raise RefusedError(f"of {len(some)} lines of {name} {made.new} were imported: {why}")
 
 
-def _learn(town: City, at: datetime) -> list[str]:
+def learn(town: City, at: datetime) -> list[str]:
     """Trains, compares, and lets the candidate hold; why not, otherwise."""
     with town.engine.begin() as connection:
         made = learning.train(connection, _pool(connection, town), town.folder / "models", before=at, at=at)
@@ -190,7 +238,7 @@ def _pool(connection: sa.Connection, town: City) -> learning.Pool:
     return learning.pool_of(connection, next(iter(town.tenants.values())))
 
 
-def _label(town: City, lines: pd.DataFrame) -> None:
+def label(town: City, lines: pd.DataFrame) -> None:
     """People say of each line what it is, in the month after it."""
     for (name, at), some in lines.groupby(["tenant", "labelled_at"], sort=False):
         with town.engine.begin() as connection:
@@ -250,5 +298,5 @@ def _logged(town: City, lines: pd.DataFrame) -> pd.DataFrame:
     return log.drop(columns="top").join(told, on="txn")
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from ml import certify, evaluate
 
@@ -152,33 +151,37 @@ def _goals(parts: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: {"reached": reached, "holds": bool(holds)} for name, (reached, holds) in goals.items()}
 
 
-def tables(told: dict[str, Any]) -> list[Table]:
-    """The document for people: months and the whole, tenants and kinds of vendors, closed gates, goals."""
-    months = _table("Month", {**told["by_month"], "all": told["overall"]})
-    groups = _table("Lines of", {
-        **told["by_tenant"], "seen vendors": told["seen_vendors"], "new vendors": told["new_vendors"]
-    })  # fmt: skip
-    closures = Table("Month", "Tenant", "Why the gate was closed", title="Closed gates")
-    for one in told["closures"]:
-        closures.add_row(one["month"], one["tenant"], one["reason"])
-    goals = Table("Goal", "Reached", "Holds", title="Goals")
-    for name, one in told["goals"].items():
-        goals.add_row(name.replace("_", " "), _plain(one["reached"]), "yes" if one["holds"] else "no")
-    return [months, groups, closures, goals]
+def tables(told: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The document for people, as titles and rows: months and the whole, tenants and kinds of vendors, closed gates, goals."""
+    months = told["by_month"] | {"all": told["overall"]}
+    groups = told["by_tenant"] | {"seen vendors": told["seen_vendors"], "new vendors": told["new_vendors"]}
+    goals = [
+        {"goal": name.replace("_", " "), "reached": _plain(one["reached"]), "holds": "yes" if one["holds"] else "no"}
+        for name, one in told["goals"].items()
+    ]  # fmt: skip
+    closures = [
+        {"month": one["month"], "tenant": one["tenant"], "why": one["reason"]} for one in told["closures"]
+    ]
+    return [
+        ("Months", _rows("month", months)),
+        ("Groups of lines", _rows("group", groups)),
+        ("Gates that closed themselves", closures),
+        ("Goals", goals),
+    ]
 
 
 _COLUMNS = {
-    "Lines": "lines", "Accuracy": "accuracy", "Peer": "peer_accuracy", "Macro-F1": "macro_f1", "Peer F1": "peer_macro_f1",
-    "Brier": "brier", "ECE 15": "ece_mass", "by chance": "ece_mass_by_chance", "ECE 10": "ece_width",
-    "Coverage": "coverage", "Precision": "precision", "Bound": "lower_bound",
+    "lines": "lines", "right": "accuracy", "peer": "peer_accuracy", "F1": "macro_f1", "peer F1": "peer_macro_f1",
+    "Brier": "brier", "ECE": "ece_mass", "chance": "ece_mass_by_chance", "covered": "coverage", "precise": "precision",
+    "bound": "lower_bound",
 }  # fmt: skip
 
 
-def _table(first: str, rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table(first, *_COLUMNS)
-    for name, figures in rows.items():
-        table.add_row(name, *(_plain(figures.get(key)) for key in _COLUMNS.values()))
-    return table
+def _rows(first: str, figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {first: name} | {title: _plain(one.get(key)) for title, key in _COLUMNS.items()}
+        for name, one in figures.items()
+    ]
 
 
 def _plain(value: Any) -> str:

@@ -7,7 +7,9 @@ docs/reference/settings.md.
 from __future__ import annotations
 
 import os
+import re
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.errors import RevenueOsError
 
 if TYPE_CHECKING:
+    from kernel.books.llm import Labeller
+    from kernel.books.llm_budget import Limits
     from kernel.usage.telling import Teller
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -112,6 +116,16 @@ class Settings(BaseSettings):
     tell_smtp: str | None = Field(None, validation_alias="REVENUE_OS_TELL_SMTP", repr=False)
     tell_smtp_password: str | None = Field(None, validation_alias="REVENUE_OS_TELL_SMTP_PASSWORD", repr=False)
 
+    llm_url: str | None = Field(None, validation_alias="REVENUE_OS_LLM_URL")
+    llm_model: str | None = Field(None, validation_alias="REVENUE_OS_LLM_MODEL")
+    llm_key: str | None = Field(None, validation_alias="REVENUE_OS_LLM_KEY", repr=False)
+    llm_global_cap_usd: Decimal = Field(
+        Decimal(1000), ge=0, le=10**9, allow_inf_nan=False, validation_alias="REVENUE_OS_LLM_GLOBAL_CAP_USD"
+    )
+    llm_calls_per_line: Decimal = Field(
+        Decimal("0.30"), ge=0, le=10, allow_inf_nan=False, validation_alias="REVENUE_OS_LLM_CALLS_PER_LINE"
+    )
+
     idempotency_version: Literal["1", "2", "3"] = Field("1", validation_alias="OPSMANTIK_IDEMPOTENCY_VERSION")
 
     @model_validator(mode="after")
@@ -137,6 +151,35 @@ class Settings(BaseSettings):
                 "REVENUE_OS_TELL_EMAIL, REVENUE_OS_TELL_FROM and REVENUE_OS_TELL_SMTP are set together"
             )
         return found
+
+    @model_validator(mode="after")
+    def _language_model_is_whole(self) -> Settings:
+        if self.llm_url or self.llm_model or self.llm_key:
+            self.labeller()
+        return self
+
+    def labeller(self) -> Labeller | None:
+        """The language model that may be asked about bank lines; None when nobody is. Raises ValueError as `tellers`."""
+        from kernel import http
+        from kernel.books.llm_openai import OpenAi
+
+        if not self.llm_url and not self.llm_model and not self.llm_key:
+            return None
+        if not self.llm_url or not self.llm_model:
+            raise ValueError("REVENUE_OS_LLM_URL and REVENUE_OS_LLM_MODEL are set together, and before a key")
+        if not http.is_address(self.llm_url):
+            raise ValueError(
+                "REVENUE_OS_LLM_URL is no address of a service: write https://host/v1, without a password"
+            )
+        if self.llm_key and not re.fullmatch("[!-~]+", self.llm_key):
+            raise ValueError("REVENUE_OS_LLM_KEY has a space or a letter in it that no key has")
+        return OpenAi(self.llm_url, self.llm_model, self.llm_key or "")
+
+    @property
+    def llm_limits(self) -> Limits:
+        from kernel.books.llm_budget import Limits
+
+        return Limits(self.llm_calls_per_line, self.llm_global_cap_usd)
 
     @property
     def data_dir(self) -> Path:

@@ -18,6 +18,7 @@ from kernel.books import (
     certificate,
     decide,
     evidence,
+    llm_asking,
     llm_budget,
     metrics,
     promotion,
@@ -31,6 +32,8 @@ from kernel.books.canary import Canary
 from kernel.books.contract import BankLine, Scored, Stage, Surety
 from kernel.books.decide import Decided
 from kernel.books.evidence import Evidence, Outside
+from kernel.books.llm_asking import Heard
+from kernel.books.llm_budget import Limits
 from kernel.books.metrics import Window
 from kernel.books.people import PIPELINE
 from kernel.books.promotion import Trial
@@ -40,6 +43,7 @@ from ml import metrics as documents
 
 # What changed is measured between the newest month and the year before it.
 _NOW, _BEFORE = timedelta(days=30), timedelta(days=365)
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,17 @@ class Drift:
 
 
 def decide_open(
-    connection: sa.Connection, tenant_id: UUID, folder: Path, *, run_id: str, at: datetime
+    connection: sa.Connection,
+    tenant_id: UUID,
+    folder: Path,
+    *,
+    run_id: str,
+    at: datetime,
+    language_model: str | None = None,
 ) -> Decided:
-    """Decides about every line that is open and that what holds now has not decided about."""
+    """Decides about every line that is open and that what holds now has not decided about, or about which a language model
+    answered since. `language_model`: whose answers count; nobody is asked here.
+    """
     held = settings.current(connection, tenant_id)
     ruleset = rules.load(connection, tenant_id)
     calibrator_version, _ = learning.calibrator(connection, tenant_id)
@@ -65,7 +77,8 @@ def decide_open(
         "models": [model.version if model else "none", *([on_trial.challenger] if on_trial else [])],
         "calibrator_version": calibrator_version, "ruleset_version": ruleset.version, "config_version": held.version,
     }  # fmt: skip
-    lines = frames.open_lines(connection, tenant_id, at=at, versions=versions)
+    heard = Heard() if language_model is None else llm_asking.heard(connection, tenant_id, language_model)
+    lines = frames.open_lines(connection, tenant_id, at=at, versions=versions, news=heard.news)
     if lines.empty:
         return Decided(0)
     modelled = learning.scored(lines, model) if model else None
@@ -77,7 +90,7 @@ def decide_open(
         connection, tenant_id, bank_lines(lines), modelled, run_id=run_id, at=at,
         surety=_surety(connection, tenant_id, held, lines["vendor"], at=at), calibrator_version=calibrator_version,
         budget_fallback=llm_budget.is_fallen_back(connection, tenant_id, at=at),
-        ruleset=ruleset, shadow=shadow,
+        ruleset=ruleset, shadow=shadow, opinions=heard.opinions,
     )  # fmt: skip
 
 
@@ -132,15 +145,14 @@ def withhold(connection: sa.Connection, tenant_id: UUID, broken: Sequence[str], 
         stages.demote(connection, tenant_id, by=PIPELINE, at=at, reason=why)
 
 
-def look(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Watched:
+def look(connection: sa.Connection, tenant_id: UUID, *, at: datetime, limits: Limits = _LIMITS) -> Watched:
     """Whether the tenant may stay in P3, by what changed and what the audit found."""
     seen = changed(connection, tenant_id, at=at)
     psi = max(
         (each.value for each in (seen.psi_vendor, seen.psi_amount) if each.value is not None), default=None
     )
-    budget = llm_budget.status(
-        connection, tenant_id, caps=_caps(settings.current(connection, tenant_id)), at=at
-    )
+    caps = limits.caps(settings.current(connection, tenant_id).settings)
+    budget = llm_budget.status(connection, tenant_id, caps=caps, at=at)
     signals = Signals(psi, seen.accuracy_drop, budget.fallback_since)
     return watch.watch(connection, tenant_id, at=at, signals=signals)
 
@@ -164,10 +176,18 @@ def changed(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Drif
     )
 
 
-def report(connection: sa.Connection, tenant: tenancy.Tenant, period: str, *, at: datetime) -> dict[str, Any]:
+def report(
+    connection: sa.Connection,
+    tenant: tenancy.Tenant,
+    period: str,
+    *,
+    at: datetime,
+    limits: Limits = _LIMITS,
+) -> dict[str, Any]:
     """The document of a tenant's books for a period that ends with the day of `at`."""
     held = settings.current(connection, tenant.id)
-    found = metrics.read(connection, tenant.id, Window.of(period, at), caps=_caps(held), at=at)
+    caps = limits.caps(held.settings)
+    found = metrics.read(connection, tenant.id, Window.of(period, at), caps=caps, at=at)
     gate = certificate.gate(connection, tenant.id, held.settings, at=at)
     seen = changed(connection, tenant.id, at=at)
     signals = {"psi_vendor": seen.psi_vendor, "psi_amount": seen.psi_amount, "ks_amount": seen.ks_amount}
@@ -193,10 +213,6 @@ def gather(
         reconciled=reconcile.locked_months(connection, tenant.id),
     )
     return evidence.gather(connection, tenant.id, stage, at=at, outside=outside)
-
-
-def _caps(held: settings.Held) -> llm_budget.Caps:
-    return llm_budget.Caps(tenant_usd=held.settings.llm_tenant_cap_usd)
 
 
 def _tried(

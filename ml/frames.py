@@ -7,7 +7,7 @@ vendor, card, bank_category, account (the label, None for lines without one), la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -53,15 +53,26 @@ def labelled_around(
 
 
 def open_lines(
-    connection: sa.Connection, tenant_id: UUID, *, at: datetime, versions: Mapping[str, Any]
+    connection: sa.Connection,
+    tenant_id: UUID,
+    *,
+    at: datetime,
+    versions: Mapping[str, Any],
+    news: Collection[UUID] = (),
 ) -> pd.DataFrame:
     """Lines without a label that these versions have not decided about: any of `models`, with calibrator_version,
-    ruleset_version and config_version.
+    ruleset_version and config_version. Lines in `news` are decided about anew.
 
     `bank_account_id` comes beside the columns.
     """
     _act_for(connection, [tenant_id])
-    given = {"tenant_id": tenant_id, "at": at, **versions, "models": texts(versions["models"])}
+    given = {
+        "tenant_id": tenant_id,
+        "at": at,
+        **versions,
+        "models": texts(versions["models"]),
+        "news": array(news),
+    }
     return _lines(connection, "open", given)
 
 

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dagster_project.cli import ui
+from dagster_project.cli import bench_books, ui
 
 app = typer.Typer(help="The measured workloads, on a database of their own.", invoke_without_command=True)
+app.command("books")(bench_books.books)
+app.command("books-speed")(bench_books.speed)
 
 
 @app.callback()

@@ -136,24 +136,44 @@ def import_statements(
 
 @app.command("decide")
 def decide(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
-    """Decide about every line that is open, propose entries, and post what may be posted."""
+    """Ask a language model where one is set, decide about every open line, and post what may be posted."""
     from dagster_project.lib import books
     from dagster_project.settings import settings
     from ml import deciding
 
-    run_id = f"cli-{asked.now():%Y%m%dT%H%M%S}"
+    given, run_id = settings(), f"cli-{asked.now():%Y%m%dT%H%M%S}"
+    with ui.spinner("Asking a language model", as_json):
+        answered = _asked(tenant)
     with ui.spinner("Deciding", as_json), asked.of(tenant) as (connection, found):
         made = deciding.decide_open(
-            connection, found.id, settings().books_models, run_id=run_id, at=asked.now()
-        )
+            connection, found.id, given.books_models, run_id=run_id, at=asked.now(), language_model=given.llm_model
+        )  # fmt: skip
     with ui.spinner("Posting", as_json), asked.of(tenant) as (connection, found):
         night = books.book(connection, found, at=asked.now())
     ui.emit(
         {"decided": made.count, **dict(made.verdicts), "reasons": dict(made.reasons), "proposed": night.booked.proposed,
          "posted": night.booked.posted, "held_back": dict(night.booked.held_back), "stage": night.watched.stage.stage,
-         "taken_back": night.watched.demoted_for},
+         "taken_back": night.watched.demoted_for, "language_model": answered},
         as_json,
     )  # fmt: skip
+
+
+def _asked(tenant: str) -> dict[str, Any] | None:
+    """What came of asking a language model about lines that nobody knows; whatever it is, lines are decided then."""
+    from dagster_project.lib import books
+    from dagster_project.settings import settings
+    from kernel.books.llm_asking import Batch
+    from kernel.errors import RefusedError
+
+    given, engine = settings(), ui.connect()
+    with asked.of(tenant) as (_, found):
+        pass
+    try:
+        made = Batch(engine, given.labeller(), given.llm_limits, asked.now).ask(found.id)
+    except RefusedError as error:
+        typer.echo(ui.lines(f"Nobody was asked: {error}"), err=True)
+        return {"why": str(error)}
+    return made and books.asked(made)
 
 
 @app.command("queue")

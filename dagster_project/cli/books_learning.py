@@ -82,7 +82,7 @@ def report(
     from quality import books
 
     with ui.spinner("Reading what was decided", as_json), asked.of(tenant) as (connection, found):
-        document = deciding.report(connection, found, period, at=asked.now())
+        document = deciding.report(connection, found, period, at=asked.now(), limits=settings().llm_limits)
     files = shadow.write(document, settings().books_reports / found.slug)
     if as_json:
         ui.emit(document, as_json)

@@ -63,6 +63,7 @@ def budget(
     as_json: ui.Json = False,
 ) -> None:
     """What language models cost this month (UTC), what they may cost, and who fell back on rules and own models."""
+    from dagster_project.settings import settings as program
     from kernel import tenancy
     from kernel.books import llm_budget, settings
 
@@ -71,7 +72,7 @@ def budget(
         wanted = [tenancy.find(connection, tenant)] if tenant else settings.keepers(connection)
         for each in wanted:
             held = settings.current(connection, each.id).settings
-            caps = llm_budget.Caps(tenant_usd=held.llm_tenant_cap_usd)
+            caps = program().llm_limits.caps(held)
             told = llm_budget.status(connection, each.id, caps=caps, at=asked.now())
             rows.append(
                 {

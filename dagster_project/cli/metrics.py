@@ -207,12 +207,15 @@ def latest(
     as_json: ui.Json = False,
 ) -> None:
     """The figures of a tenant's books: how much was automated, how right it was, what waits, what it cost."""
+    from dagster_project.settings import settings
     from kernel import tenancy
     from ml import deciding
 
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant)
-        document = deciding.report(connection, found, period, at=datetime.now(UTC))
+        document = deciding.report(
+            connection, found, period, at=datetime.now(UTC), limits=settings().llm_limits
+        )
     if as_json:
         ui.emit(document, as_json)
         return

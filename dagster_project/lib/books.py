@@ -1,12 +1,15 @@
-"""How a tenant's decided lines come into its journal, asked for by a night's run or by a person."""
+"""What a night's run and a person's command both do with a tenant's books: language models asked, decided lines booked."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.books.journal import Booked
+from kernel.books.llm import Answered
+from kernel.books.llm_budget import usd
 from kernel.books.watch import Watched
 
 
@@ -19,16 +22,26 @@ class Night:
     broken: tuple[str, ...]
 
 
+def asked(made: Answered) -> dict[str, Any]:
+    """What came of asking a language model, as it is told."""
+    return {
+        "asked": made.calls, "answered": len(made.accounts), "cached": made.cached, "failures": made.failures,
+        "left": made.left, "cost_usd": usd(made.micros), "refused": made.refused, "why": made.why,
+    }  # fmt: skip
+
+
 def book(connection: sa.Connection, tenant: tenancy.Tenant, *, at: datetime) -> Night:
     """Proposes and posts what was decided, once it was looked whether the tenant may stay in its stage."""
+    from dagster_project.settings import settings
     from kernel.books import journal
     from ml import deciding
     from quality import books
 
-    broken = books.broken(deciding.report(connection, tenant, "30d", at=at))
+    limits = settings().llm_limits
+    broken = books.broken(deciding.report(connection, tenant, "30d", at=at, limits=limits))
     if broken:
         # Figures that contradict each other prove nothing: nothing is posted on their word.
         deciding.withhold(connection, tenant.id, broken, at=at)
-    watched = deciding.look(connection, tenant.id, at=at)
+    watched = deciding.look(connection, tenant.id, at=at, limits=limits)
     deciding.step(connection, tenant.id, at=at)
     return Night(journal.book(connection, tenant.id, at=at), watched, tuple(broken))

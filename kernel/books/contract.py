@@ -38,12 +38,21 @@ class BankLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """The account that a language model, by its name, answered for a line."""
+
+    model: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """What rules, memory and model make of a line, before it is calibrated.
 
     `account` is None where nobody knows anything; `raw_p` is then 0. `top` are the likeliest accounts with their raw
     probabilities, the proposed one first. `sources` says what each source thought, for people to read. `is_new_vendor`:
-    no label of this vendor was known when the model was trained.
+    no label of this vendor was known when the model was trained. `is_opinion`: without a language model another account, or
+    none, would be proposed.
     """
 
     txn_id: UUID
@@ -54,6 +63,7 @@ class Scored:
     feature_hash: str
     model_version: str
     sources: Mapping[str, Any] = field(default_factory=dict)
+    is_opinion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

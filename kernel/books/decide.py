@@ -19,8 +19,8 @@ import orjson
 import sqlalchemy as sa
 
 from kernel import chain, tenancy
-from kernel.books import anomaly, autopost, blend, facts, rules, transfers
-from kernel.books.contract import BankLine, Reason, Scored, Sure, Surety
+from kernel.books import anomaly, autopost, blend, facts, plans, rules, transfers
+from kernel.books.contract import BankLine, Opinion, Reason, Scored, Sure, Surety
 from kernel.books.facts import Known
 from kernel.books.rules import Ruled, Ruleset
 from kernel.books.transfers import Side
@@ -77,13 +77,15 @@ def decide(
     budget_fallback: bool = False,
     ruleset: Ruleset | None = None,
     shadow: Mapping[UUID, Scored] | None = None,
+    opinions: Mapping[UUID, Opinion] | None = None,
     again: bool = False,
 ) -> Decided:
     """Decides about lines and logs it, in this transaction.
 
     `modelled`: what a model says of each line, in their order; None without one. `surety` says how sure one may be of what
     is proposed; without it every line goes to review. `budget_fallback`: the tenant's budget for language models is used
-    up. `shadow`: what a newer version says, which is noted and decides nothing. `again`: lines with a label too.
+    up. `shadow`: what a newer version says, which is noted and decides nothing. `opinions`: what a language model answered of
+    lines, these or others. `again`: lines with a label too.
     """
     tenancy.service(connection, tenant_id)
     # One after another: what is known is read when the decisions before are there.
@@ -107,11 +109,11 @@ def decide(
         ruled += rules.evaluate(ruleset, added)
         known = facts.read(connection, tenant_id, lines, at=at)
     judged = judge(
-        tenant_id, lines, blend.blend(ruled, modelled), ruled, known,
+        tenant_id, lines, blend.blend(ruled, modelled, opinions), ruled, known,
         surety=surety, budget_fallback=budget_fallback, sides=sides,
     )  # fmt: skip
     told = [
-        _row(each, model, known, (shadow or {}).get(each.line.id))
+        _row(each, model, known, (shadow or {}).get(each.line.id), (opinions or {}).get(each.line.id))
         for each, model in zip(judged, modelled, strict=True)
     ]
     same_for_all = {
@@ -122,7 +124,9 @@ def decide(
         "calibrator_version": calibrator_version,
         "config_version": known.held.version,
     }
+    plans.afresh(connection, len(told))
     first, last = _write(connection, tenant_id, told, same_for_all)
+    plans.afresh(connection, len(told))
     _write_confidence(connection, tenant_id, judged, first)
     return Decided(
         len(judged), Counter(each.verdict for each in judged),
@@ -154,9 +158,10 @@ def judge(
     for line, score, rule, sure in zip(lines, scored, ruled, surely, strict=True):
         is_out = line.amount_minor < 0
         side = (sides or {}).get(line.id)
-        # A pair is told by its two lines, not by a model: how often that is right, no calibrator has seen.
+        # A pair is told by its two lines, not by a model: how often that is right, no calibrator has seen. What nobody but a
+        # language model proposes waits for a person, whatever a calibrator makes of its score.
         account = side.account if side else score.account
-        if side or score.account is None:
+        if side or score.account is None or score.is_opinion:
             sure = _NOT_SURE
         memory = known.memory.get((line.vendor, is_out), _NO_MEMORY)
         unusual = anomaly.look(
@@ -190,7 +195,9 @@ def _held_back(tenant_id: UUID, line: BankLine, known: Known) -> str | None:
     return None
 
 
-def _row(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> dict[str, Any]:
+def _row(
+    each: Judged, model: Scored, known: Known, shadow: Scored | None, opinion: Opinion | None
+) -> dict[str, Any]:
     """The columns of a decision that differ from line to line, as the database will give them back."""
     side, scored = each.side, each.scored
     return {
@@ -207,11 +214,13 @@ def _row(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> di
         "is_new_vendor": scored.is_new_vendor,
         "model_version": scored.model_version,
         "feature_hash": scored.feature_hash,
-        "explain": _explain(each, model, known, shadow),
+        "explain": _explain(each, model, known, shadow, opinion),
     }
 
 
-def _explain(each: Judged, model: Scored, known: Known, shadow: Scored | None) -> dict[str, Any]:
+def _explain(
+    each: Judged, model: Scored, known: Known, shadow: Scored | None, opinion: Opinion | None
+) -> dict[str, Any]:
     memory = each.memory
     told: dict[str, Any] = {
         "cold_start": {
@@ -232,6 +241,8 @@ def _explain(each: Judged, model: Scored, known: Known, shadow: Scored | None) -
         }
     if each.scored is not model:
         told["blend"] = _top(each.scored)
+    if opinion is not None:
+        told["llm"] = {"model": opinion.model, "account": opinion.account}
     if model.sources:
         told["sources"] = _plain(model.sources)
     if each.unusual:

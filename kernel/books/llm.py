@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from kernel import tenancy
 from kernel.books import llm_budget, prices
-from kernel.books.contract import BankLine
+from kernel.books.contract import BankLine, Opinion
 from kernel.books.llm_budget import Caps, Refused, Reservation
 from kernel.books.prices import Price
 from models.statements import statements, texts
@@ -84,13 +84,30 @@ class Labeller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`accounts` of the lines that the model knows one for. `refused`: the cap that ended the asking."""
+    """`accounts` of the lines that the model knows one for; `micros` is what asking cost, in millionths of a US dollar.
+
+    `left`: lines that nobody was asked about. `refused`: the cap that ended the asking. `is_away`: it ended because the
+    service failed MOST_FAILURES times in a row, `why` the last time.
+    """
 
     accounts: dict[UUID, str] = field(default_factory=dict)
     calls: int = 0
     cached: int = 0
     failures: int = 0
+    left: int = 0
+    micros: int = 0
     refused: llm_budget.Reason | None = None
+    is_away: bool = False
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What came of a question: `why` none came of it, and what that cost."""
+
+    account: str | None
+    micros: int
+    why: str | None = None
 
 
 def answers(
@@ -101,39 +118,60 @@ def answers(
     *,
     caps: Caps,
     clock: Callable[[], datetime],
+    most: int | None = None,
+    until: datetime | None = None,
     price_list: Sequence[Price] | None = None,
 ) -> Answered:
     """Asks about each vendor and sign once, as long as no cap is crossed; what was answered before is not asked again.
 
-    Raises RefusedError for a model without a price.
+    At most `most` questions, and none after `until`. Raises RefusedError for a model without a price.
     """
     with engine.begin() as connection:
-        tenancy.service(connection, tenant_id)
-        given = {"tenant_id": tenant_id}
-        accounts = [Account(*row) for row in connection.execute(_sql("accounts"), given)]
-        keys = {line.id: _cache_key(line, accounts, labeller.model) for line in lines}
-        rows = connection.execute(_sql("answers"), given | {"keys": texts(sorted(set(keys.values())))})
-        known = {row.cache_key: row.answer["account"] for row in rows}
-    cached, calls, failures, in_a_row = len(known), 0, 0, 0
-    refused = None
+        accounts, keys, found = _before(connection, tenant_id, lines, labeller.model)
+    calls: list[_Call] = []
+    cached, in_a_row, refused = len(found), 0, None
     for line in lines:
         key = keys[line.id]
-        if key in known:
+        if key in found:
             continue
-        if refused or in_a_row == MOST_FAILURES:
+        if len(calls) == most or in_a_row == MOST_FAILURES or (until is not None and clock() >= until):
             break
         reserved = _reserved(engine, tenant_id, line, key, labeller, accounts, caps, clock(), price_list)
         if isinstance(reserved, Refused):
             refused = reserved.reason
-            continue
-        calls += 1
-        try:
-            known[key] = _asked(engine, reserved, line, labeller, accounts, clock, price_list)
-            in_a_row = 0
-        except (NotAsked, NoReply):
-            failures, in_a_row = failures + 1, in_a_row + 1
-    found = {line.id: known[keys[line.id]] for line in lines if known.get(keys[line.id])}
-    return Answered(found, calls, cached, failures, refused)
+            break
+        made = _asked(engine, reserved, line, labeller, accounts, clock, price_list)
+        calls.append(made)
+        in_a_row = in_a_row + 1 if made.why else 0
+        if not made.why:
+            found[key] = made.account
+    failed = [each.why for each in calls if each.why]
+    return Answered(
+        {line.id: account for line in lines if (account := found.get(keys[line.id]))}, len(calls), cached, len(failed),
+        sum(keys[line.id] not in found for line in lines), sum(each.micros for each in calls), refused,
+        in_a_row == MOST_FAILURES, failed[-1] if failed else None,
+    )  # fmt: skip
+
+
+def known(
+    connection: sa.Connection, tenant_id: UUID, lines: Sequence[BankLine], model: str
+) -> dict[UUID, Opinion]:
+    """What a model answered of lines when it was asked; nobody is asked now."""
+    _, keys, found = _before(connection, tenant_id, lines, model)
+    return {line.id: Opinion(model, account) for line in lines if (account := found.get(keys[line.id]))}
+
+
+def _before(
+    connection: sa.Connection, tenant_id: UUID, lines: Sequence[BankLine], model: str
+) -> tuple[list[Account], dict[UUID, str], dict[str, str | None]]:
+    """The accounts to choose from, the keys of lines, and what was answered to those; None where no account was chosen."""
+    tenancy.service(connection, tenant_id)
+    given = {"tenant_id": tenant_id}
+    accounts = [Account(*row) for row in connection.execute(_sql("accounts"), given)]
+    chart = _hashed([[account.code, account.name, account.type] for account in accounts])
+    keys = {line.id: _cache_key(line, chart, model) for line in lines}
+    rows = connection.execute(_sql("answers"), given | {"keys": texts(sorted(set(keys.values())))})
+    return accounts, keys, {row.cache_key: row.answer["account"] for row in rows}
 
 
 def _reserved(
@@ -163,22 +201,22 @@ def _asked(
     accounts: Sequence[Account],
     clock: Callable[[], datetime],
     price_list: Sequence[Price] | None,
-) -> str | None:
-    """The account that the model chose, settled with the call. Raises NotAsked and NoReply, settled too."""
+) -> _Call:
+    """The account that the model chose, settled with the call."""
     at = clock()
     try:
         reply = labeller.ask(Question.of(line), accounts)
-    except NotAsked:
+    except NotAsked as error:
         with engine.begin() as connection:
             llm_budget.give_back(connection, reserved, at=clock())
-        raise
-    except NoReply:
+        return _Call(None, 0, str(error))
+    except NoReply as error:
         with engine.begin() as connection:
             llm_budget.settle(
                 connection, reserved, micros=reserved.micros, prompt_tokens=None, completion_tokens=None, answer=None,
                 at=clock(),
             )  # fmt: skip
-        raise
+        return _Call(None, reserved.micros, str(error))
     account = chosen(reply.said, accounts)
     micros = reserved.micros
     if reply.prompt_tokens is not None and reply.completion_tokens is not None:
@@ -189,7 +227,7 @@ def _asked(
             connection, reserved, micros=micros, prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens, answer={"account": account, "said": _cut(reply.said)}, at=clock(),
         )  # fmt: skip
-    return account
+    return _Call(account, micros)
 
 
 def chosen(said: str, accounts: Sequence[Account]) -> str | None:
@@ -222,13 +260,15 @@ def _cut(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)[:_LONGEST_TEXT]
 
 
-def _cache_key(line: BankLine, accounts: Sequence[Account], model: str) -> str:
+def _cache_key(line: BankLine, chart: str, model: str) -> str:
     """What a reply depends on: a tenant's vendor and sign, its chart of accounts, the question, the model."""
     question = Question.of(line)
     of = question.vendor or question.description.casefold()
-    chart = [[account.code, account.name, account.type] for account in accounts]
-    told = json.dumps([of, question.is_out, chart, PROMPT_VERSION, model])
-    return hashlib.sha256(told.encode()).hexdigest()
+    return _hashed([of, question.is_out, chart, PROMPT_VERSION, model])
+
+
+def _hashed(told: object) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _sql(name: str) -> sa.TextClause:

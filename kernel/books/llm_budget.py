@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from kernel import chain, tenancy
 from kernel.books.people import PIPELINE
 from kernel.books.prices import MICROS
+from kernel.books.settings import Settings
 from models.books import books_audit
 from models.statements import statements
 
@@ -44,6 +45,18 @@ class Caps:
             "tenant_budget_exceeded": self.tenant_usd,
             "global_budget_exceeded": self.global_usd,
         }[reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the program's settings say of every tenant."""
+
+    calls_per_txn: Decimal = Decimal("0.30")
+    global_usd: Decimal = Decimal(1000)
+
+    def caps(self, given: Settings) -> Caps:
+        """Those of a tenant with these settings."""
+        return Caps(self.calls_per_txn, given.llm_tenant_cap_usd, self.global_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,17 @@ def _crossed(caps: Caps, decided: int, calls: int, tenant: int, everybody: int) 
     return None
 
 
+def room(connection: sa.Connection, tenant_id: UUID, *, caps: Caps, at: datetime) -> int | None:
+    """How many calls fit under the cap of calls now; None while too little was decided for it to mean anything."""
+    tenancy.service(connection, tenant_id)
+    given = {"since": at - WINDOW, "at": at}
+    decided = _execute(connection, "decided", tenant_id, **given).scalar_one()
+    if decided < LEAST_DECIDED:
+        return None
+    calls = _execute(connection, "calls", tenant_id, **given).scalar_one()
+    return max(0, int(caps.calls_per_txn * decided) - calls)
+
+
 def settle(
     connection: sa.Connection,
     reservation: Reservation,
@@ -158,6 +182,8 @@ def give_back(connection: sa.Connection, reservation: Reservation, *, at: dateti
 def settle_forgotten(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> int:
     """Settles calls whose caller died, at their worst: nobody knows whether they were made. How many there were."""
     tenancy.service(connection, tenant_id)
+    # Who holds months and audit both takes what is everybody's first, as `reserve` does.
+    _execute(connection, "hold_all", tenant_id)
     rows = _execute(connection, "forgotten", tenant_id, before=at - LONGEST_CALL).all()
     for row in rows:
         _settle(connection, tenant_id, row.id, "settled", row.reserved_micros, None, None, None, at)

@@ -12,6 +12,8 @@ from kernel.http import Client, NoAnswer, NotSent
 
 # An account's code has at most 32 characters, and no token has less than one of them.
 _MOST_REPLY = 40
+# More than any model reads at once: who counts more is not believed.
+_MOST_COUNTED = 10_000_000
 # What a service adds to a message of ours, in tokens: its role, and what marks where it begins and ends.
 _AROUND = 16
 _TASK = (
@@ -67,11 +69,11 @@ def _reply(body: bytes) -> Reply:
         said = told["choices"][0]["message"]["content"]
         used = told.get("usage") or {}
         counted = [used.get("prompt_tokens"), used.get("completion_tokens")]
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise NoReply("the service answered with something else than a chat completion") from None
     if not isinstance(said, str):
         raise NoReply("the service answered without a text")
-    if all(type(each) is int and each >= 0 for each in counted):
+    if all(type(each) is int and 0 <= each <= _MOST_COUNTED for each in counted):
         return Reply(said, *counted)
     return Reply(said)
 

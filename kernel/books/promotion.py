@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from kernel import chain, tenancy
 from kernel.books import blend, facts, intervals, people, rules, transfers, vendors
-from kernel.books.contract import BankLine, Scored, Surety
+from kernel.books.contract import BankLine, Opinion, Scored, Surety
 from kernel.books.decide import Judged, judge
 from kernel.books.rules import Rule
 from kernel.errors import RefusedError
@@ -179,11 +179,15 @@ def try_out(
     }
     lines = transfers.read(connection, tenant_id, list(logged))
     modelled = [_modelled(logged[line.id]) for line in lines]
+    opinions = {
+        line.id: Opinion(**told) for line in lines if (told := logged[line.id].explain.get("llm")) is not None
+    }
     known = facts.read(connection, tenant_id, lines, at=at)
     judged: list[list[Judged]] = []
     for each in (without, rules.ruleset([*without.rules, added])):
         ruled = rules.evaluate(each, lines)
-        judged.append(judge(tenant_id, lines, blend.blend(ruled, modelled), ruled, known, surety=surety))
+        blended = blend.blend(ruled, modelled, opinions)
+        judged.append(judge(tenant_id, lines, blended, ruled, known, surety=surety))
     changed = [
         (one, other)
         for one, other in zip(*judged, strict=True)

@@ -266,6 +266,7 @@ def explain(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> dict[st
         "rules": told.get("rules", {"decided": None, "conflict": False, "hits": []}),
         "model": told["model"] | {"version": row.model_version, "new_vendor": row.is_new_vendor},
         "sources": told.get("sources", {}),
+        "llm": told.get("llm"),
         "blend": {"top": told.get("blend", told["model"]["top"]), "total": _number(row.raw_p)},
         "calibration": {
             "version": row.calibrator_version,

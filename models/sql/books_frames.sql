@@ -31,7 +31,7 @@ where lines.post_date >= :since and (
 order by lines.tenant_id, lines.post_date, lines.id
 
 -- open --
--- Lines that nobody labelled by then, and about which these versions have not decided.
+-- Lines that nobody labelled by then, and about which these versions have not decided, or of which there is news.
 select lines.tenant_id, lines.id as txn, lines.post_date, lines.amount_minor, lines.currency, lines.description,
     lines.counterparty, lines.vendor, lines.card, lines.bank_category, null as account, null::timestamptz as labelled_at,
     lines.bank_account_id
@@ -47,6 +47,7 @@ where lines.tenant_id = :tenant_id
             and decisions.model_version = any(cast(:models as text[]))
             and (decisions.calibrator_version, decisions.ruleset_version, decisions.config_version)
                 = (:calibrator_version, :ruleset_version, :config_version)
+            and decisions.txn_id <> all(cast(:news as uuid[]))
     )
     and not exists (
         select from books.journal_entries as entries

@@ -76,6 +76,44 @@ select distinct on (cache_key) cache_key, answer from books.llm_calls
 where tenant_id = :tenant_id and status = 'settled' and answer is not null and cache_key = any(cast(:keys as text[]))
 order by cache_key, settled_at desc
 
+-- unknown --
+-- Lines that wait and of whose vendor nobody said anything, those of the most frequent vendors first.
+with labelled as materialized (
+    select distinct lines.vendor
+    from books.labels as labels
+    inner join books.transactions as lines on lines.tenant_id = labels.tenant_id and lines.id = labels.txn_id
+    where labels.tenant_id = :tenant_id and lines.vendor <> ''
+)
+select lines.id, lines.bank_account_id, lines.post_date, lines.amount_minor, lines.currency, lines.description,
+    lines.counterparty, lines.vendor, lines.card, lines.bank_category
+from books.transactions as lines
+where lines.tenant_id = :tenant_id
+    and not exists (select from labelled where labelled.vendor = lines.vendor)
+    and not exists (
+        select from books.labels as labels where labels.tenant_id = lines.tenant_id and labels.txn_id = lines.id
+    )
+    and not exists (
+        select from books.journal_entries as entries
+        where entries.tenant_id = lines.tenant_id and entries.source_txn_id = lines.id and entries.is_live
+            and entries.status in ('approved', 'posted')
+    )
+    and not exists (
+        select from books.transfers as transfers
+        inner join books.journal_entries as entries
+            on entries.tenant_id = transfers.tenant_id and entries.id = transfers.entry_id
+        where transfers.tenant_id = lines.tenant_id and transfers.txn_id = lines.id and entries.is_live
+            and entries.status in ('approved', 'posted')
+    )
+order by lines.vendor = '', count(*) over (partition by lines.vendor, lines.amount_minor < 0) desc, lines.vendor,
+    lines.post_date, lines.id
+
+-- noted --
+-- What the newest decisions of lines note of a language model.
+select distinct on (txn_id) txn_id, explain -> 'llm' ->> 'model' as model, explain -> 'llm' ->> 'account' as account
+from books.decisions
+where tenant_id = :tenant_id and txn_id = any(cast(:ids as uuid[]))
+order by txn_id, number desc
+
 -- accounts --
 -- What a line may be booked to: not what lines come of.
 select accounts.code, accounts.name, accounts.type from books.accounts as accounts

@@ -35,14 +35,10 @@ def test_every_event_counts_once_whatever_is_killed_and_fails(engine: sa.Engine,
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_of_a_million_events_every_one_counts_once(engine: sa.Engine, tmp_path: Path, seed: int) -> None:
     workload = Workload(seed=seed, events=1_000_000, tenants=20, batch=1_000)
-    _is_exact(
-        Fire(engine, workload, kills=20, failures=40, folder=tmp_path).run(), kills=20, failures=40
-    )
+    _is_exact(Fire(engine, workload, kills=20, failures=40, folder=tmp_path).run(), kills=20, failures=40)
 
 
-def test_keys_that_are_claimed_before_they_are_written_lose_events(
-    engine: sa.Engine, tmp_path: Path
-) -> None:
+def test_keys_that_are_claimed_before_they_are_written_lose_events(engine: sa.Engine, tmp_path: Path) -> None:
     """The control: the same script, with keys claimed in a store beside the database."""
     workload = Workload(seed=0, events=5_000, tenants=2, batch=100)
     tally = Fire(engine, workload, kills=6, failures=8, folder=tmp_path, claims_first=True).run()

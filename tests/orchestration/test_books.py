@@ -15,9 +15,11 @@ from dagster_project.defs.books import learning, shared, work
 from dagster_project.settings import settings
 from kernel import tenancy
 from kernel.books import labels, onboard
+from kernel.books import settings as books_settings
 from kernel.books.labels import Label
 from quality.books import INVARIANTS
 from samples.statements import SMALL, statements
+from tests.fakes.language_model import Service, serving
 from tests.orchestration.location import location
 
 BEGINS = datetime(2025, 11, 1, tzinfo=UTC)
@@ -180,4 +182,65 @@ def test_a_tenant_that_fails_stops_no_other_and_is_named(
     assert not found["decisions_of_every_tenant"].passed
     assert other.slug in str(found["decisions_of_every_tenant"].metadata["failed"].value)
     assert found["export_batches_of_every_tenant"].passed
+    assert shop.ask("select count(*) > 0 from books.decisions") == [(True,)]
+
+
+@pytest.fixture
+def service(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A language model that the program has and the shop wants."""
+    with shop.engine.begin() as connection:
+        wanted = {"llm_enabled": True}
+        books_settings.change(
+            connection, shop.tenant_id, wanted, author=shop.owner, reason="tried", at=BEGINS
+        )
+    with serving(otherwise="6300") as made:
+        given = work.settings().model_copy(update={"llm_url": made.address, "llm_model": "gpt-4o-mini"})
+        monkeypatch.setattr(work, "settings", lambda: given)
+        yield made
+
+
+def _of_each(result: dg.ExecuteInProcessResult, name: str) -> str:
+    (made,) = [
+        each for each in result.get_asset_materialization_events() if each.asset_key == shared.key(name)
+    ]
+    return made.materialization.metadata["of_each"].value
+
+
+def test_a_night_asks_a_language_model_about_lines_that_nobody_knows(
+    shop: Shop, instance: dg.DagsterInstance, service: Service
+) -> None:
+    shop.hand_over("card")
+    result = _run("keep_books", instance)
+    assert len(service.asked) > 3
+    assert f"| {len(service.asked)} |" in _of_each(result, "llm_answers")
+    noted = (
+        "select distinct explain -> 'llm' ->> 'account', verdict from books.decisions where explain ? 'llm'"
+    )
+    assert shop.ask(noted) == [("6300", "review")]
+    asked = len(service.asked)
+    _run("keep_books", instance)
+    assert len(service.asked) == asked
+
+
+def test_a_night_is_whole_without_the_language_model(
+    shop: Shop, instance: dg.DagsterInstance, service: Service
+) -> None:
+    shop.hand_over("card")
+    service.status = 503
+    result = _run("keep_books", instance)
+    assert all(_checks(result).values())
+    assert "the service answered with status 503" in _of_each(result, "llm_answers")
+    assert shop.ask("select count(distinct txn_id) from books.decisions") == shop.ask(
+        "select count(*) from books.transactions"
+    )
+
+
+def test_a_model_without_a_price_is_named_and_keeps_nothing_else_from_being_done(
+    shop: Shop, instance: dg.DagsterInstance, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.hand_over("card")
+    given = work.settings().model_copy(update={"llm_model": "unheard-of"})
+    monkeypatch.setattr(work, "settings", lambda: given)
+    found = _checks(_run("keep_books", instance))
+    assert [name for name, passed in found.items() if not passed] == ["llm_answers_of_every_tenant"]
     assert shop.ask("select count(*) > 0 from books.decisions") == [(True,)]

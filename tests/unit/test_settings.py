@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from dagster_project import settings as module
 from dagster_project.settings import REPOSITORY, Settings, SettingsError, names, settings
+from kernel.books.llm_budget import Limits
 from models import address
 from models.server import Server
 
@@ -70,6 +72,11 @@ def test_the_documented_defaults_are_the_real_ones(read):
         "REVENUE_OS_TELL_FROM": real.tell_from or "none",
         "REVENUE_OS_TELL_SMTP": real.tell_smtp or "none",
         "REVENUE_OS_TELL_SMTP_PASSWORD": real.tell_smtp_password or "none",
+        "REVENUE_OS_LLM_URL": real.llm_url or "none",
+        "REVENUE_OS_LLM_MODEL": real.llm_model or "none",
+        "REVENUE_OS_LLM_KEY": real.llm_key or "none",
+        "REVENUE_OS_LLM_GLOBAL_CAP_USD": str(real.llm_global_cap_usd),
+        "REVENUE_OS_LLM_CALLS_PER_LINE": str(real.llm_calls_per_line),
         "OPSMANTIK_IDEMPOTENCY_VERSION": real.idempotency_version,
     }
     assert documented() == shown
@@ -128,6 +135,9 @@ def test_variables_of_other_programs_are_left_alone(read):
         ("REVENUE_OS_RESTATE_DAYS", "-1"),
         ("REVENUE_OS_RESTATE_DAYS", "a week"),
         ("REVENUE_OS_PARTITION_START", "2024-13-01"),
+        ("REVENUE_OS_LLM_GLOBAL_CAP_USD", "-1"),
+        ("REVENUE_OS_LLM_GLOBAL_CAP_USD", "NaN"),
+        ("REVENUE_OS_LLM_CALLS_PER_LINE", "11"),
     ],
 )
 def test_a_value_outside_its_range_is_refused_by_name(read, name: str, value: str):
@@ -179,6 +189,48 @@ def test_a_way_of_telling_that_cannot_be_used_is_refused(read, given: dict[str, 
 def test_no_secret_of_telling_is_in_the_settings_text(read):
     told = f"{read(**HOOK, **MAIL)!r} {read().tellers()}"
     assert not [value for value in (*HOOK.values(), "s3cret of the mailbox") if value in told]
+
+
+MODEL = {
+    "REVENUE_OS_LLM_URL": "https://llm.example/v1",
+    "REVENUE_OS_LLM_MODEL": "gpt-4o-mini",
+    "REVENUE_OS_LLM_KEY": "sk-secret",
+}
+
+
+def test_the_language_model_that_is_set_may_be_asked(read):
+    assert read().labeller() is None
+    made = read(**MODEL, REVENUE_OS_LLM_CALLS_PER_LINE="0.1", REVENUE_OS_LLM_GLOBAL_CAP_USD="5")
+    assert (made.labeller().model, made.labeller().base_url) == ("gpt-4o-mini", "https://llm.example/v1")
+    assert made.llm_limits == Limits(Decimal("0.1"), Decimal(5))
+
+
+def test_limits_that_are_not_set_are_those_of_the_budget(read):
+    assert read().llm_limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"REVENUE_OS_LLM_MODEL": ""}, "set together"),
+        ({"REVENUE_OS_LLM_URL": ""}, "set together"),
+        ({"REVENUE_OS_LLM_URL": "", "REVENUE_OS_LLM_MODEL": ""}, "set together"),
+        ({"REVENUE_OS_LLM_URL": "llm.example"}, "no address"),
+        ({"REVENUE_OS_LLM_URL": "https://sk-secret@llm.example"}, "no address"),
+        ({"REVENUE_OS_LLM_KEY": "sk-secret\n"}, "LLM_KEY has a space"),
+    ],
+)
+def test_a_language_model_that_cannot_be_asked_is_refused_without_its_key(
+    read, given: dict[str, str], told: str
+):
+    with pytest.raises(SettingsError, match=told) as refused:
+        read(**MODEL | given)
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_the_key_of_a_language_model_is_not_in_the_settings_text(read):
+    given = read(**MODEL)
+    assert "sk-secret" not in f"{given!r} {given} {given.labeller()}"
 
 
 def test_settings_cannot_be_changed(read):

@@ -92,12 +92,16 @@ def each_tenant(
 
 
 def finished(
-    name: str, rows: Sequence[Mapping[str, Any]], failures: Mapping[str, str], *checks: dg.AssetCheckResult
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    failures: Mapping[str, str],
+    *checks: dg.AssetCheckResult,
+    empty: str = "Nobody keeps books.",
 ) -> dg.MaterializeResult:
-    """What came of each tenant as a table, and whether it failed for any."""
+    """What came of each tenant as a table, or what it says without any, and whether it failed for any."""
     why = [f"{slug}: {each}" for slug, each in failures.items()]
     check = dg.AssetCheckResult(
         check_name=done(name).name, asset_key=key(name), passed=not why, metadata={"failed": why[:SHOWN]}
     )
-    told = {"tenants": len(rows), "of_each": table(rows[:SHOWN], "Nobody keeps books.")}
+    told = {"tenants": len(rows), "of_each": table(rows[:SHOWN], empty)}
     return dg.MaterializeResult(metadata=told, check_results=[check, *checks])

@@ -40,6 +40,32 @@ def transactions() -> dg.AssetsDefinition:
 
 
 @cache
+def llm_answers() -> dg.AssetsDefinition:
+    text = "What a language model says of lines that neither a rule nor a person's answer knows, each vendor asked about once."
+
+    @dg.asset(
+        **of_books(
+            "llm_answers", text, ["transactions", "rules", "labels", "accounts"], checks=[done("llm_answers")]
+        )
+    )
+    def ask(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from dagster_project.lib import books
+        from kernel.books.llm_asking import Batch
+
+        batch = Batch(engine(), settings().labeller(), settings().llm_limits, now)
+
+        def step(tenant: Tenant) -> dict[str, Any] | None:
+            made = batch.ask(tenant.id)
+            if made and made.why:
+                context.log.warning(f"{made.left} lines of {tenant.slug} are left: {made.why}")
+            return made and books.asked(made)
+
+        return finished("llm_answers", *each_tenant(step), empty="Nobody was asked.")
+
+    return ask
+
+
+@cache
 def decisions() -> dg.AssetsDefinition:
     text = "What the machine proposes for each open line, how sure it is, and which gates hold: a log that nobody changes."
 
@@ -47,7 +73,7 @@ def decisions() -> dg.AssetsDefinition:
         **of_books(
             "decisions",
             text,
-            ["transactions", "calibration", "model", "rules", "accounts"],
+            ["transactions", "calibration", "model", "rules", "accounts", "llm_answers"],
             checks=[done("decisions")],
         )
     )
@@ -57,8 +83,9 @@ def decisions() -> dg.AssetsDefinition:
         def step(tenant: Tenant) -> dict[str, Any]:
             with engine().begin() as connection:
                 made = deciding.decide_open(
-                    connection, tenant.id, settings().books_models, run_id=context.run_id, at=now()
-                )
+                    connection, tenant.id, settings().books_models, run_id=context.run_id, at=now(),
+                    language_model=settings().llm_model,
+                )  # fmt: skip
             return {
                 "decided": made.count,
                 **made.verdicts,
@@ -90,7 +117,9 @@ def report() -> dg.AssetsDefinition:
 
         def step(tenant: Tenant) -> dict[str, Any]:
             with engine().begin() as connection:
-                document = deciding.report(connection, tenant, config.period, at=now())
+                document = deciding.report(
+                    connection, tenant, config.period, at=now(), limits=settings().llm_limits
+                )
             shadow.write(document, settings().books_reports / tenant.slug)
             for each in books.check(document):
                 if not each.holds:
@@ -251,10 +280,12 @@ keep_books = dg.define_asset_job(
     "keep_books",
     selection=dg.AssetSelection.assets(
         *(key(name) for name in (
-            "transactions", "decisions", "shadow_report", "journal_entries", "reconciliation_matches", "export_batches",
+            "transactions", "llm_answers", "decisions", "shadow_report", "journal_entries", "reconciliation_matches",
+            "export_batches",
         ))
     ),
-    description="Imports statements, decides about lines, books, reconciles and exports, for every tenant that keeps books.",
+    description="Imports statements, asks about lines that nobody knows, decides, books, reconciles and exports, for every"
+    " tenant that keeps books.",
 )  # fmt: skip
 
 
@@ -281,7 +312,16 @@ def books_statements(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.
 @dg.definitions
 def defs() -> dg.Definitions:
     return dg.Definitions(
-        assets=[*tables(), transactions(), decisions(), report(), journal(), reconciliation(), export()],
+        assets=[
+            *tables(),
+            transactions(),
+            llm_answers(),
+            decisions(),
+            report(),
+            journal(),
+            reconciliation(),
+            export(),
+        ],
         jobs=[keep_books],
         schedules=[keep_books_daily],
         sensors=[books_statements],

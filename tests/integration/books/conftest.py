@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import typer
 from typer.testing import CliRunner
 
-from dagster_project import database
+from dagster_project import database, settings
 from dagster_project.cli import books as commands
 from dagster_project.cli import campaign_asked, ui
 from tests.integration.books import bookkeeping, deciding
@@ -35,14 +35,15 @@ def command(books: bookkeeping.Books, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Runs a command for the tenant at an instant; gives exit code, its text, the lines it printed, and its JSON."""
     monkeypatch.setattr(database, "engine", lambda: books.engine)
     monkeypatch.setattr(database, "url", lambda: str(books.engine.url))
+    read = settings.settings.__wrapped__
     app = typer.Typer(cls=ui.SentenceErrors, pretty_exceptions_enable=False)
     app.add_typer(commands.app, name="books")
 
     def run(*words: object, at: datetime = deciding.AT, user: str = "ann") -> SimpleNamespace:
         monkeypatch.setattr(campaign_asked, "now", lambda: at)
-        monkeypatch.setattr("dagster_project.settings.settings", lambda: SimpleNamespace(user=user))
-        given = ["books", *map(str, words), "-t", str(books.tenant_id)]
-        result = CliRunner().invoke(app, given, env={"COLUMNS": "100"}, catch_exceptions=False)
+        monkeypatch.setattr(settings, "settings", lambda: read().model_copy(update={"user": user}))
+        typed = ["books", *map(str, words), "-t", str(books.tenant_id)]
+        result = CliRunner().invoke(app, typed, env={"COLUMNS": "100"}, catch_exceptions=False)
         told = json.loads(result.stdout) if "--json" in words and result.stdout else None
         lines = result.output.splitlines()
         return SimpleNamespace(

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.books import promotion, rules
+from kernel.books.contract import Opinion, Scored
 from kernel.errors import RefusedError
 from tests.integration.books.deciding import AT, Deciding, as_it_is, deciding
 
@@ -142,3 +143,10 @@ def test_a_trial_warns_of_a_rule_that_takes_lines_from_many_accounts(books: Deci
         books.decide(ids, account, 0.4)
     told = books.run(promotion.try_out, propose(books), at=AT)
     assert [each.split(":")[0] for each in told.warnings] == ["SYSTEMATIC_RECLASSIFICATION"]
+
+
+def test_a_trial_hears_what_a_language_model_said_when_lines_were_decided(books: Deciding) -> None:
+    (line,) = books.lines(-1000)
+    nothing = [Scored(line, None, 0.0, (), True, "f", "m1")]
+    books.decide([line], modelled=nothing, opinions={line: Opinion("llm", "6300")})
+    assert books.run(promotion.try_out, propose(books), at=AT).affected == ()

@@ -6,11 +6,13 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel.books import autopost, blend
 from kernel.books.autopost import Facts, Memory
-from kernel.books.contract import REASONS, Scored
-from kernel.books.rules import Rule, Ruled
+from kernel.books.contract import REASONS, Opinion, Scored
+from kernel.books.rules import SILENT, Rule, Ruled
 
 CHART = {"1000", "6300", "6400"}
 GOOD = Facts("6300", "1000", 0.95, 0.90, Memory(3, ("6300",) * 3), 3, False, False, False)
@@ -84,3 +86,33 @@ def test_a_blend_is_over_the_sources_that_have_something_to_say() -> None:
     (alone,) = blend.blend([Ruled("6300", (rule,))], [replace(model, account=None, raw_p=0.0, top=())])
     assert (alone.account, alone.raw_p) == ("6300", 1.0)
     assert blend.blend([Ruled("6300", (rule,), has_conflict=True)], [model]) == [model]
+
+
+def test_a_language_model_is_the_third_source_of_a_blend() -> None:
+    model = Scored(uuid4(), "6400", 0.6, (("6400", 0.6), ("6300", 0.3)), True, "", "m1")
+    rule = Rule("r", False, "regex", "x", "6300")
+    said = {model.txn_id: Opinion("llm", "6300")}
+    (all_three,) = blend.blend([Ruled("6300", (rule,))], [model], said)
+    assert all_three.raw_p == pytest.approx(0.55 + 0.35 * 0.3 + 0.10 * 0.5)
+    (two,) = blend.blend([SILENT], [model], said)
+    assert dict(two.top) == pytest.approx(
+        {"6400": 0.35 * 0.6 / 0.45, "6300": (0.35 * 0.3 + 0.10 * 0.5) / 0.45}
+    )
+    (alone,) = blend.blend([SILENT], [replace(model, account=None, raw_p=0.0, top=())], said)
+    assert (alone.account, alone.raw_p, alone.is_opinion) == ("6300", 0.5, True)
+
+
+@given(
+    p=st.floats(0, 1),
+    other=st.floats(0, 1),
+    names=st.sampled_from(["6300", "6400", "6500"]),
+    ruled=st.booleans(),
+)
+def test_an_opinion_raises_no_score_above_one_half(p: float, other: float, names: str, ruled: bool) -> None:
+    ranked = sorted((("6300", p), ("6400", other * (1 - p))), key=lambda each: -each[1])
+    model = Scored(uuid4(), *ranked[0], tuple(ranked), True, "", "m1")
+    rules = [Ruled("6400", (Rule("r", False, "regex", "x", "6400"),)) if ruled else SILENT]
+    (without,) = blend.blend(rules, [model])
+    (found,) = blend.blend(rules, [model], {model.txn_id: Opinion("llm", names)})
+    assert found.raw_p <= max(0.5, without.raw_p) + 1e-12
+    assert found.is_opinion == (found.account != without.account)
