@@ -113,10 +113,10 @@ def run(
 
 def city(engine: sa.Engine, folder: Path, lines: pd.DataFrame, *, at: datetime) -> City:
     """Founds the tenants of the lines, with the chart that all their labels are of. Settings are those a tenant begins with,
-    but for the threshold, which is left to what the certificate proves of a precision of 0.90, and for the pool."""
+    but for the threshold, which is left to the certificate of a precision of 0.90 alone, and for the pool."""
     tenants, cards = {}, {}
     codes = sorted({*lines["account"], CARDS})
-    given = {"threshold": Decimal("0.80"), "precision_target": Decimal("0.90"), "pool": _POOL}
+    given = {"threshold": None, "precision_target": Decimal("0.90"), "pool": _POOL}
     for name in sorted(lines["tenant"].unique()):
         with engine.begin() as connection:
             tenancy.service(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,7 +39,7 @@ from kernel.books.metrics import Window
 from kernel.books.people import PIPELINE
 from kernel.books.promotion import Trial
 from kernel.books.watch import Signals, Watched
-from ml import drift, evaluate, frames, learning, surety
+from ml import certify, drift, evaluate, frames, learning, surety
 from ml import metrics as documents
 
 # What changed is measured between the newest month and the year before it.
@@ -194,7 +195,7 @@ def report(
     unknown = {name: each.reason for name, each in signals.items() if each.value is None}
     return documents.document(
         found, tenant=tenant.slug,
-        threshold=gate.threshold if gate.threshold is not None else held.settings.threshold,
+        threshold=gate.threshold or held.settings.threshold or Decimal(str(certify.FLOOR)),
         versions=learning.versions(connection, tenant.id)
         | {"ruleset": rules.load(connection, tenant.id).version, "config": held.version},
         drift={name: each.value for name, each in signals.items()} | {"unknown": unknown},

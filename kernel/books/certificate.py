@@ -36,4 +36,5 @@ def gate(connection: sa.Connection, tenant_id: UUID, given: Settings, *, at: dat
         return Gate(None, row.reason, row.number)
     if row.expires_at <= at:
         return Gate(None, f"the certificate ended on {row.expires_at:%Y-%m-%d}", row.number)
-    return Gate(max(given.threshold, row.threshold), None, row.number)
+    threshold = row.threshold if given.threshold is None else max(given.threshold, row.threshold)
+    return Gate(threshold, None, row.number)

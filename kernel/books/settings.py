@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -34,7 +34,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     autopost_requested: bool = False
-    threshold: Decimal = Field(Decimal("0.90"), ge=Decimal("0.80"), le=Decimal("0.98"))
+    # None: what the certificate proves decides alone.
+    threshold: Decimal | None = Field(Decimal("0.90"), ge=Decimal("0.80"), le=Decimal("0.98"))
     coldstart_min_labels: int = Field(3, ge=1, le=50)
     large_amount: Decimal = Field(Decimal(5000), ge=0, le=10**15)
     # Above it two people approve; None: one is enough for any amount.
@@ -126,7 +127,7 @@ def takes(name: str) -> str:
     else:
         most = _told(bounds["le"]) if "le" in bounds else f"less than {_told(bounds['lt'])}"
         told = f"{_told(bounds['ge'])} to {most}"
-    return told if given.default is not None else f"{told} or none"
+    return f"{told} or none" if type(None) in get_args(given.annotation) else told
 
 
 def _told(bound: Decimal | int) -> str:

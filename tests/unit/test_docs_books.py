@@ -16,7 +16,7 @@ from kernel.books.contract import REASONS
 from kernel.books.ingest.statement import Code
 from kernel.books.metrics import Facts, Window
 from kernel.books.settings import Settings, takes
-from ml import learning
+from ml import certify, confidence, learning
 from ml.metrics import document
 from quality.books import INVARIANTS
 from tests.unit.test_docs import COMMANDS, ROOT, group, text
@@ -101,6 +101,8 @@ def test_every_code_of_a_refused_statement_is_explained():
         (BOOKS, f"each step after {canary.LEAST_CHECKED} checked lines"),
         (BOOKS, "{}, {}, {} and {} % of the lines that pass".format(*canary.STEPS)),
         (BOOKS, f"A certificate ends after {learning.HOLDS.days} days"),
+        (BOOKS, f"no step\ngoes under {certify.FLOOR:.2f}"),
+        (BOOKS, f"From {confidence.LEAST_LINES:,} decisions with a later label on"),
         (LEARNING, f"from {learning.LEAST_LABELS} on, of lines of the last {learning.TRAIN_MONTHS} months"),
         (LEARNING, f"A certificate holds for {learning.HOLDS.days} days"),
     ],

@@ -83,7 +83,7 @@ def test_what_language_models_cost_is_told_with_its_caps_and_the_fallback(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("threshold=1.2", "threshold takes 0.80 to 0.98, not 1.2: nothing was changed"),
+        ("threshold=1.2", "threshold takes 0.80 to 0.98 or none, not 1.2: nothing was changed"),
         (
             "autopost_requested=maybe",
             "autopost_requested takes true or false, not maybe: nothing was changed",

@@ -77,6 +77,19 @@ def test_the_higher_one_of_what_is_set_and_what_is_certified_is_the_threshold(bo
     assert books.decision(line).not_auto_post_reason == "below_threshold"
 
 
+@pytest.mark.parametrize(("threshold", "verdict"), [("0.90", "review"), (None, "would_post")])
+def test_where_no_threshold_is_set_what_is_certified_decides_alone(
+    books_engine: sa.Engine, threshold: str | None, verdict: str
+) -> None:
+    books = deciding(books_engine)
+    books.known()
+    books.certify("0.75")
+    books.run(settings.change, {"threshold": threshold}, author="bob", reason="as proven", at=AT)
+    (line,) = books.lines(-1000)
+    books.decide([line], p=0.80)
+    assert books.decision(line).verdict == verdict
+
+
 @pytest.mark.parametrize("closed", ["no certificate", "closed", "ended"])
 def test_without_a_certificate_that_holds_the_gate_is_closed(books_engine: sa.Engine, closed: str) -> None:
     books = deciding(books_engine)

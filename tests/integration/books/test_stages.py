@@ -257,8 +257,8 @@ def test_an_approval_that_ended_is_written_down(books: Deciding) -> None:
 @pytest.mark.parametrize(
     ("changes", "by", "why"),
     [
-        ({"threshold": "0.99"}, "bob", "threshold takes 0.80 to 0.98, not 0"),
-        ({"threshold": "0.79"}, "bob", "threshold takes 0.80 to 0.98, not 0"),
+        ({"threshold": "0.99"}, "bob", "threshold takes 0.80 to 0.98 or none, not 0"),
+        ({"threshold": "0.79"}, "bob", "threshold takes 0.80 to 0.98 or none, not 0"),
         ({"autopost_enabled": True}, "bob", "'autopost_enabled' is no setting"),
         ({"large_amount": "NaN"}, "bob", "large_amount takes 0 to"),
         ({"threshold": "0.95"}, "carl", "carl is no"),

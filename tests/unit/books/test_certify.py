@@ -64,7 +64,7 @@ def test_the_walk_goes_as_far_down_as_is_proven_and_stops_at_the_first_failure()
 def test_nothing_under_the_floor_is_certified_however_good_it_is():
     p = np.linspace(0.5, 1, 5000)
     made = certify.certify(p, np.ones(5000))
-    assert made.threshold == pytest.approx(0.80, abs=0.001)
+    assert made.threshold == pytest.approx(certify.FLOOR, abs=0.001)
     assert certify.certify(p, np.ones(5000), floor=0.6).threshold == pytest.approx(0.60, abs=0.001)
 
 
@@ -99,7 +99,7 @@ def test_a_bad_day_among_the_surest_does_not_end_the_walk():
 def test_too_few_checked_lines_close_the_gate_and_the_reason_counts_them():
     made = certify.certify(np.full(28, 0.99), np.ones(28))
     assert made.threshold is None
-    assert made.reason == "28 checked lines with a probability of 0.8 or above, 29 are needed"
+    assert made.reason == "28 checked lines with a probability of 0.7 or above, 29 are needed"
     assert certify.certify([], []).threshold is None
 
 
