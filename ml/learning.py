@@ -103,7 +103,7 @@ def train(
     lines = frames.labelled(connection, pool.tenant_ids, since=first_day(before), before=before)
     if len(lines) < LEAST_LABELS:
         return Candidate(pool, None, len(lines), why=(f"{len(lines)} labels, {LEAST_LABELS} are needed",))
-    comparison, why = _compared(connection, pool, folder, lines, before)
+    comparison, why = _compared(connection, pool, folder, before)
     made = classifier.fit(lines, before=before)
     saved = made.save(folder)
     given = {
@@ -290,11 +290,14 @@ def scored(lines: pd.DataFrame, model: classifier.Model) -> list[Scored]:
 
 
 def _compared(
-    connection: sa.Connection, pool: Pool, folder: Path, lines: pd.DataFrame, before: datetime
+    connection: sa.Connection, pool: Pool, folder: Path, before: datetime
 ) -> tuple[promote.Comparison | None, tuple[str, ...]]:
     holding = active(connection, pool.tenant_ids[0], folder)
     if holding is None:
         return None, ()
+    # As many months as the active one learnt, up to where it did: with fewer, a candidate would know fewer rare accounts.
+    began = first_day(holding.trained_before)
+    lines = frames.labelled(connection, pool.tenant_ids, since=began, before=before)
     since = pd.Timestamp(holding.trained_before)
     newest, earlier = lines[lines["labelled_at"] >= since], lines[lines["labelled_at"] < since]
     if len(newest) < promote.LEAST_LINES or len(earlier) < LEAST_LABELS:
