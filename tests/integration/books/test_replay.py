@@ -29,10 +29,11 @@ def lines() -> pd.DataFrame:
 def replayed(
     lines, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[books.City, books.Replay]]:
-    """The city from its second month on. The second stage begins with few lines."""
+    """The city from its second month on. The second stage begins with few lines, and models know two months."""
     engine = sa.create_engine(module_database_url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confidence, "LEAST_LINES", 700)
+        patch.setattr(learning, "TRAIN_MONTHS", 2)
         town = books.city(engine, tmp_path_factory.mktemp("city"), lines, at=datetime(2020, 1, 1, tzinfo=UTC))
         yield town, books.replay(town, lines, sorted(lines["period"].unique())[1:])
     engine.dispose()
@@ -138,6 +139,10 @@ def test_what_is_calibrated_is_the_second_stages_once_enough_was_logged(log):
     last = log[log["period"] == log["period"].max()]
     is_loose = last["vendor"].isin(LOOSE)
     assert last.loc[is_loose, "calibrated_p"].mean() < 0.6 < 0.95 < last.loc[~is_loose, "calibrated_p"].mean()
+
+
+def test_a_candidate_of_the_same_kind_is_not_refused_for_the_months_that_it_may_not_know(replayed):
+    assert replayed[1].costs["refused"].tolist() == [[], [], [], []]
 
 
 def test_the_log_of_decisions_holds(replayed):
