@@ -42,10 +42,17 @@ def document(
     merged, merges = evaluate.merged(bins) if len(judged) else ((), ())
     population, passed, budget = facts.population_n, facts.passed_n, facts.budget
     unknown = dict(drift.get("unknown", {}))
-    if not judged:
+    labelled = sum(row.label is not None for row in facts.decided)
+    if not labelled:
         unknown["calibration"] = "nobody has labelled a line of this window since it was decided"
+    elif not judged:
+        unknown["calibration"] = (
+            f"{labelled} lines were labelled since they were decided, none with a calibrated probability"
+        )
     elif len(judged) < evaluate.LEAST_IN_BIN:
-        unknown["ece_calibrated"] = f"{len(judged)} labelled lines, {evaluate.LEAST_IN_BIN} are needed"
+        unknown["ece_calibrated"] = (
+            f"{len(judged)} labelled lines with a calibrated probability, {evaluate.LEAST_IN_BIN} are needed"
+        )
     if not facts.lines:
         unknown["reconciliation_rate"] = "every line of the window has an entry made from it"
     quality = _quality(judged, p, raw, right, new)

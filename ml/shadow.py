@@ -55,7 +55,8 @@ def charts(document: Mapping[str, Any]) -> str:
         f"{document['window_start_ts']} to {document['window_end_ts']}",
         "=" * 60,
         "",
-        f"CORE METRICS ({document['population_n']} lines decided, {document['labelled_n']} labelled since)",
+        f"CORE METRICS ({document['population_n']} lines decided, "
+        f"{document['labelled_n']} labelled since with a calibrated probability)",
         *(
             f"  {told:<20} {_percent(document[each])}"
             for told, each in (

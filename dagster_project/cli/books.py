@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import books_learning, books_ledger, books_statements, books_watch, ui
+from dagster_project.cli import books_explain, books_learning, books_ledger, books_statements, books_watch, ui
 from dagster_project.cli import books_views as views
 from dagster_project.cli import campaign_asked as asked
 
@@ -42,6 +42,7 @@ app.add_typer(books_learning.rules, name="rules", rich_help_panel="Automation")
 _Line = Annotated[str, typer.Argument(metavar="LINE", help="Id of a bank line, or its beginning.")]
 _Most = Annotated[int, typer.Option(help="Show at most so many.", min=1)]
 _SHOWN = 5
+_COUNTED = ("reasons", "held_back", "language_model")
 
 
 @app.command("account")
@@ -111,6 +112,7 @@ def import_statements(
     from kernel.books import accounts
     from kernel.books.ingest import importing
     from kernel.books.ingest import mapping as mappings
+    from kernel.books.ingest.statement import StatementError
 
     given = mappings.load(mapping) if mapping else None
     engine = ui.connect()
@@ -118,15 +120,28 @@ def import_statements(
         who = asked.speaker(connection, found.id, user, asked.ANYBODY)
         account_id = accounts.bank(connection, found.id, account)
     rows: list[dict[str, Any]] = []
+    made_of_each = importing.import_files(
+        engine, found.id, account_id, files, actor=who, at=asked.now(), mapping=given, dry_run=dry_run
+    )
     for file in files:
-        made = importing.import_file(
-            engine, found.id, account_id, file, actor=who, at=asked.now(), mapping=given, dry_run=dry_run
-        )
+        try:
+            made = next(made_of_each)
+        except StatementError as error:  # of several files people have to know which
+            ui.fail(f"{file.name}: {error}")
         rows.append(
             {"file": file.name, "format": made.format, "new": made.new, "known": made.known, "rejected": made.rejected,
              "suspected": made.suspected, "tie_out": made.tie_out, "off": made.off}
         )  # fmt: skip
         if not as_json:
+            if not made.is_new:
+                with asked.of(tenant) as (connection, found):
+                    before = accounts.imported_at(connection, found.id, made.file_id)
+                typer.echo(
+                    ui.lines(
+                        f"{file.name}: the same bytes were imported before, on {before:%Y-%m-%d %H:%M} UTC: nothing was changed"
+                    ),
+                    err=True,
+                )
             for bad in made.rejects[:_SHOWN]:
                 typer.echo(ui.lines(f"{file.name}, line {bad.number}: {bad.code}: {bad.reason}"), err=True)
             for problem in made.problems[:_SHOWN]:
@@ -150,12 +165,12 @@ def decide(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         )  # fmt: skip
     with ui.spinner("Posting", as_json), asked.of(tenant) as (connection, found):
         night = books.book(connection, found, at=asked.now())
-    ui.emit(
-        {"decided": made.count, **dict(made.verdicts), "reasons": dict(made.reasons), "proposed": night.booked.proposed,
-         "posted": night.booked.posted, "held_back": dict(night.booked.held_back), "stage": night.watched.stage.stage,
-         "taken_back": night.watched.demoted_for, "language_model": answered},
-        as_json,
-    )  # fmt: skip
+    told = {
+        "decided": made.count, **dict(made.verdicts), "reasons": dict(made.reasons), "proposed": night.booked.proposed,
+        "posted": night.booked.posted, "held_back": dict(night.booked.held_back), "stage": night.watched.stage.stage,
+        "taken_back": night.watched.demoted_for, "language_model": answered,
+    }  # fmt: skip
+    ui.emit(told if as_json else told | {name: views.counts(told[name]) for name in _COUNTED}, as_json)
 
 
 def _asked(tenant: str) -> dict[str, Any] | None:
@@ -187,8 +202,11 @@ def queue(
     as_json: ui.Json = False,
 ) -> None:  # fmt: skip
     """Lines that wait for a person, the most money at risk first."""
-    from kernel.books import review
+    from kernel.books import accounts, review
+    from kernel.books.contract import REASONS
 
+    if reason is not None and reason not in REASONS:
+        ui.fail(f"no line waits for {reason!r}: give one of {', '.join(REASONS)}")
     with asked.of(tenant) as (connection, found):
         if audit:
             told = review.audit_queue(connection, found.id, most=most)
@@ -196,6 +214,9 @@ def queue(
             told = review.queue(
                 connection, found.id, reason=reason, vendor=vendor, only_passed=passed, most=most
             )
+        is_narrowed = not audit and (reason or vendor or passed)
+        waiting = review.queue(connection, found.id, most=1).total if is_narrowed and not told.lines else 0
+        banks = accounts.bank_names(connection, found.id, [each.txn_id for each in told.lines])
     if as_json:
         ui.emit(
             {"total": told.total, "by_reason": told.by_reason, "lines": list(map(ui.plain, told.lines))},
@@ -203,23 +224,47 @@ def queue(
         )
         return
     what = "drawn to be looked at" if audit else "that wait"
+    if waiting:
+        typer.echo(
+            ui.lines(
+                f"Lines of {found.name} that wait: {waiting:,}, none of them {_narrowed(reason, vendor, passed)}."
+            )
+        )
+        return
     if not told.lines:
         typer.echo(ui.lines(f"There are no lines of {found.name} {what}."))
         return
-    rows = list(map(views.waiting, told.lines))
+    rows = [views.waiting(each, banks.get(each.txn_id)) for each in told.lines]
     views.table(rows, f"Lines of {found.name} {what}: {len(rows):,} of {told.total:,} shown")
     if not audit:
         typer.echo("In all: " + ", ".join(f"{count:,} {name}" for name, count in told.by_reason.items()))
 
 
+def _narrowed(reason: str | None, vendor: str | None, passed: bool) -> str:
+    asked_for = (
+        reason and f"for {reason}",
+        vendor and f"of vendor {vendor!r}",
+        passed and "with every gate passed",
+    )
+    return ", ".join(each for each in asked_for if each)
+
+
 @app.command("explain")
-def explain(line: _Line, tenant: asked.Tenant) -> None:
-    """Why a line was decided as it was, as JSON: what was used, and nothing else."""
-    from kernel.books import review
+def explain(line: _Line, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
+    """Why a line was decided as it was: what is proposed, which gates do not hold, what was used, and nothing else."""
+    from kernel import members
+    from kernel.books import accounts, review
 
     with asked.of(tenant) as (connection, found):
-        told = review.explain(connection, found.id, _line(connection, found.id, line))
-    ui.emit(told, True)
+        txn_id = _line(connection, found.id, line)
+        told = review.explain(connection, found.id, txn_id)
+        names = {row["code"]: row["name"] for row in accounts.listed(connection, found.id)}
+        same_as = accounts.suspected_of(connection, found.id, txn_id)
+        people = {str(each.user_id): each.name for each in members.of(connection, found.id)}
+    if as_json:
+        ui.emit(told, as_json)
+        return
+    typer.echo(ui.lines(books_explain.text(told, names, people, same_as)))
 
 
 @app.command("approve")
@@ -244,15 +289,20 @@ def approve_vendor(
     vendor: Annotated[str, typer.Argument(help="In its normal form, as the queue shows it.")],
     account: Annotated[str, typer.Option(help="Only lines for which this account is proposed.")],
     tenant: asked.Tenant,
+    direction: Annotated[str | None, typer.Option(help="in or out, where money goes both ways.")] = None,
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
-    """Approve all waiting lines of a vendor whose proposal is this account."""
-    from kernel.books import review
+    """Approve all waiting lines of a vendor, in one direction, whose proposal is this account."""
+    from kernel.books import bulk
 
+    if direction not in (None, "in", "out"):
+        ui.fail(f"direction {direction!r} is unknown: use in or out")
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
-        done = review.approve_vendor(connection, found.id, vendor, account=account, by=who, at=asked.now())
+        done = bulk.approve_vendor(
+            connection, found.id, vendor, account=account, direction=direction, by=who, at=asked.now()
+        )
     _answered(done, as_json)
 
 
@@ -324,7 +374,11 @@ def _line(connection: Any, tenant_id: UUID, given: str) -> UUID:
 def _answered(done: Any, as_json: bool) -> None:
     told = {"labelled": done.labelled, "posted": len(done.posted)}
     if as_json:
-        ui.emit(told | {"needs_another": done.needs_another, "already": done.already}, as_json)
+        rest = {"needs_another": done.needs_another, "already": done.already, "locked": done.locked}
+        ui.emit(told | rest, as_json)
         return
     waiting, already = map(views.entry, done.needs_another), map(views.line, done.already)
-    ui.emit(told | {"needs_another": list(waiting), "already": list(already)}, as_json)
+    rest = {"needs_another": list(waiting), "already": list(already)}
+    if done.locked:
+        rest["wait in locked months"] = len(done.locked)
+    ui.emit(told | rest, as_json)

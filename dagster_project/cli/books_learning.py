@@ -14,10 +14,13 @@ from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
 
 if TYPE_CHECKING:
+    from kernel.books.promotion import Support
     from ml.learning import Candidate
 
 rules = typer.Typer(help="Rules: what a line's words mean, as people wrote it down.", no_args_is_help=True)
 _Rule = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule, or its beginning.")]
+_SHOWN = 20
+_PROBABILITIES = ("threshold", "lower_bound", "target")
 
 
 def train(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
@@ -68,7 +71,8 @@ def certify(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         gates = learning.gate(connection, learning.pool_of(connection, found.id), at=at)
         rows = [learning.told(connection, each, settings().books_reports, at=at) for each in gates]
     for row in rows:
-        ui.emit(row, as_json, title=row["tenant"])
+        digits = {name: f"{row[name]:.3f}" for name in _PROBABILITIES if row[name] is not None}
+        ui.emit(row if as_json else row | digits, as_json, title=row["tenant"])
 
 
 def report(
@@ -262,7 +266,7 @@ def propose_rule(
             connection, found.id, match="regex" if regex else "exact_vendor", pattern=pattern, account=account, category=category,
             conditions=json.loads(conditions), by=who, at=asked.now(),
         )  # fmt: skip
-    ui.emit({"rule": made}, as_json)
+    ui.emit({"rule": made if as_json else views.line(made)}, as_json)
 
 
 @rules.command("try")
@@ -272,7 +276,46 @@ def try_rule(rule: _Rule, tenant: asked.Tenant, as_json: ui.Json = False) -> Non
 
     with asked.of(tenant) as (connection, found):
         told = deciding.try_rule(connection, found.id, _rule(connection, found.id, rule), at=asked.now())
-    ui.emit(told, as_json)
+    if as_json:
+        ui.emit(told, as_json)
+        return
+    before, after = told.before, told.after
+    names = {name: None for tally in (before, after) for name in tally.reasons}
+    rows = [{"lines": "decided", "without it": before.lines, "with it": after.lines},
+            {"lines": "pass every gate", "without it": before.passed, "with it": after.passed},
+            *({"lines": f"wait for {name}", "without it": before.reasons.get(name, 0), "with it": after.reasons.get(name, 0)}
+              for name in names)]  # fmt: skip
+    ui.emit(rows, False, title="Lines of the last 90 days, without the rule and with it; nothing was changed")
+    rows = [
+        {"line": views.line(each.txn_id), "date": each.on, "amount": f"{views.amount(each.amount)} {each.currency}",
+         "vendor": each.vendor, "without it": _outcome_of(each.account_before, each.reason_before),
+         "with it": _outcome_of(each.account_after, each.reason_after)}
+        for each in told.changes[:_SHOWN]
+    ]  # fmt: skip
+    views.table(rows, f"Lines that it would change: {len(rows)} of {len(told.affected):,} shown", below=True)
+    if not rows:
+        typer.echo("\nIt would change no line.")
+    for warning in told.warnings:
+        typer.echo(ui.lines(f"Warning: {warning}"))
+    typer.echo()
+    _support(told.support)
+
+
+def _outcome_of(account: str | None, reason: str | None) -> str:
+    return f"{account or 'nothing'}, {reason or 'passed'}"
+
+
+def _support(told: Support) -> None:
+    """What labels say for a rule, and what of it is not enough."""
+    typer.echo(
+        f"Labels: {told.right:,} of {told.lines:,} lines on {told.days:,} days name its account; lower 95 % bound "
+        f"{told.lower_bound:.3f}, and another account has {told.competing:.1%}."
+    )
+    typer.echo(
+        ui.lines(
+            f"Not enough to promote it: {'; '.join(told.flaws)}." if told.flaws else "It can be promoted."
+        )
+    )
 
 
 @rules.command("promote")
@@ -285,7 +328,11 @@ def promote_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json
         told = promotion.promote(
             connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now()
         )
-    ui.emit(told, as_json)
+    if as_json:
+        ui.emit(told, as_json)
+        return
+    typer.echo("It decides from now on.")
+    _support(told)
 
 
 @rules.command("retire")

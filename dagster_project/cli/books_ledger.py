@@ -14,6 +14,8 @@ from dagster_project.cli import ui
 
 _Month = Annotated[str, typer.Argument(help="2026-12.")]
 _File = Annotated[Path | None, typer.Option(help="Write all of it to this file, as CSV.")]
+_BEANCOUNT = "beancount"
+_AMOUNTS = ("debit", "credit", "balance")
 
 
 def general_ledger(
@@ -46,7 +48,10 @@ def general_ledger(
         for number, each in enumerate(told, 1):
             rows, count = views.ledger(each, most)
             shown = f", {most} of {count:,} lines shown" if count > most else ""
-            views.table(rows, f"{each.code} {each.name}, {each.currency}{shown}", below=number > 1)
+            if number > 1:
+                typer.echo()
+            # Every column of every account: people read them one below the other.
+            ui.emit(rows, False, title=f"{each.code} {each.name}, {each.currency}{shown}")
     if not number:
         typer.echo(ui.lines(f"Nothing was posted in {month}." if month else "Nothing was posted yet."))
 
@@ -72,10 +77,18 @@ def trial_balance(
             for each in ledger.trial_balance(connection, found.id, day)
         ]  # fmt: skip
     if not as_json:
-        rows = [
-            row | {name: views.amount(row[name]) for name in ("debit", "credit", "balance")} for row in rows
-        ]
+        rows += _totals(rows)
+        rows = [row | {name: views.amount(row[name]) for name in _AMOUNTS} for row in rows]
     ui.emit(rows, as_json, title=f"Trial balance of {found.name} on {day}")
+
+
+def _totals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each currency, as the file of the trial balance ends with."""
+    return [
+        {"code": "TOTALS", "name": None, "type": None, "currency": currency}
+        | {name: sum(row[name] for row in rows if row["currency"] == currency) for name in _AMOUNTS}
+        for currency in sorted({row["currency"] for row in rows})
+    ]
 
 
 def _write(file: Path, pieces: Any) -> None:
@@ -121,7 +134,10 @@ def export_entries(
     from dagster_project.cli import usage_views
     from dagster_project.settings import settings
     from kernel.books import export, export_ledgers
+    from models.books_release import EXPORT_TARGETS
 
+    if target not in (*EXPORT_TARGETS, _BEANCOUNT):
+        ui.fail(f"export target {target!r} is unknown: use {', '.join(EXPORT_TARGETS)} or {_BEANCOUNT}")
     engine = ui.connect()
     with asked.of(tenant) as (connection, found):
         folder = to or settings().books_exports / found.slug
@@ -143,7 +159,7 @@ def export_entries(
             (folder / f"{export_id}.csv").write_bytes(made)
             ui.emit({"file": str(folder / f"{export_id}.csv"), "bytes": len(made)}, as_json)
             return
-        if target == "beancount":
+        if target == _BEANCOUNT:
             folder.mkdir(parents=True, exist_ok=True)
             place = folder / f"{found.slug}.beancount"
             place.write_text(

@@ -43,15 +43,30 @@ def table(rows: Sequence[Mapping[str, Any]], title: str, *, below: bool = False)
     ui.emit([{name: row[name] for name in filled} for row in rows], False, title=title)
 
 
-def waiting(each: Waiting) -> dict[str, Any]:
+def counts(told: Mapping[str, Any] | None) -> str | None:
+    """Counts by what is counted, as `42 cold_start, 3 anomaly`; None where there is nothing to tell."""
+    return (
+        ", ".join(
+            f"{value:,} {name}" if isinstance(value, int) else f"{name} {ui.shown(value)}"
+            for name, value in (told or {}).items()
+            if value is not None
+        )
+        or None
+    )
+
+
+def waiting(each: Waiting, bank_account: str | None) -> dict[str, Any]:
+    """`bank_account` is its name, where the tenant has several."""
     return {
         "line": line(each.txn_id),
+        "bank account": bank_account,
         "date": each.on,
         "amount": f"{amount(each.amount)} {each.currency}",
         "vendor": each.vendor or each.description,
         "proposed": each.proposed_account,
         "p": None if each.calibrated_p is None else f"{each.calibrated_p:.2f}",
-        "reason": each.reason or "passed",
+        # In words, so that a narrow terminal folds it between them.
+        "reason": (each.reason or "passed").replace("_", " "),
     }
 
 
@@ -92,7 +107,9 @@ def tie(each: StatementTie) -> dict[str, Any]:
 def ledger(account: LedgerAccount, most: int) -> tuple[list[dict[str, Any]], int]:
     """Its lines between what it held and what it holds, at most so many of them, and how many there are."""
     rows = [_ledger_row(None, None, "Opening balance", None, None, account.opening)]
-    count, debit, credit, balance = 0, Decimal(0), Decimal(0), account.opening
+    # Nothing, to the decimals of the currency.
+    nothing = account.opening - account.opening
+    count, debit, credit, balance = 0, nothing, nothing, account.opening
     for each in account.lines:
         count, debit, credit, balance = count + 1, debit + each.debit, credit + each.credit, each.balance
         if count <= most:

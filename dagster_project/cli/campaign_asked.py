@@ -65,7 +65,9 @@ def speaker(connection: sa.Connection, tenant_id: UUID, user: str, roles: Sequen
 
     asked = user or settings().user
     if not asked:
-        ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
+        ui.fail(
+            "name who speaks with --as, or set REVENUE_OS_USER; revenue-os tenant member lists and adds people"
+        )
     found = members.find(connection, tenant_id, asked)
     allowed = roles or members.APPROVERS
     if found.role not in allowed:

@@ -29,6 +29,8 @@ _BANKS = {"checking": "Checking Account", "card": "Credit Card"}
 # Months that are lived in the shadow before one in which lines may be posted.
 _MONTHS = {"Juniper Supply": 14, "Fox Bindery": 4}
 _SEED = 7
+# Learning takes longest, and twice in between is enough for the story: after these months, and after the last that is answered.
+_LEARNT_AFTER = (2, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +124,27 @@ def _months(sample: Sample) -> list[str]:
 
 
 def _live_months(engine: sa.Engine, tenant: _Tenant, models: Path) -> None:
+    company, months = tenant.sample.profile.company, _months(tenant.sample)
+    ui.step("Books", f"{company}: {len(months)} months of statements, {months[0]} to {months[-1]}")
     with ui.progress() as progress:
-        months = _months(tenant.sample)
-        task = progress.add_task(f"Books of {tenant.sample.profile.company}", total=len(months))
-        for month in months[:-1]:
+        task = progress.add_task(f"Books of {company}", total=len(months))
+        for number, month in enumerate(months[:-1], 1):
             _month(engine, tenant, month, models)
+            if number in (*_LEARNT_AFTER, len(months) - 1):
+                _learn(engine, tenant, month, models)
+            _certify(engine, tenant, month)
             progress.advance(task)
-        _stages(engine, tenant, _after(months[-2]) + timedelta(hours=8))
+        reached = _stages(engine, tenant, _after(months[-2]) + timedelta(hours=8))
+        ui.step("Stage", f"{company} comes to {reached} by what it has shown")
         _month(engine, tenant, months[-1], models, answers=False)
         progress.advance(task)
-    ui.step(
-        "Books", f"{tenant.sample.profile.company}: {len(months)} months of statements, decided and answered"
-    )
 
 
 def _month(engine: sa.Engine, tenant: _Tenant, month: str, models: Path, *, answers: bool = True) -> None:
-    """Statements of a month come in, lines are decided, a person answers, and what was answered is learnt."""
+    """Statements of a month come in, lines are decided, and a person answers."""
     from kernel.books import accounts, journal, ledger, reconcile
     from kernel.books.ingest import importing
-    from ml import deciding, learning
+    from ml import deciding
 
     at = _after(month)
     tenant.folder.mkdir(parents=True, exist_ok=True)
@@ -162,13 +166,27 @@ def _month(engine: sa.Engine, tenant: _Tenant, month: str, models: Path, *, answ
     with engine.begin() as connection:
         ledger.lock(connection, tenant.id, month, actor=_PERSON, at=at + timedelta(hours=4))
         reconcile.reconcile(connection, tenant.id, actor=_PERSON, at=at + timedelta(hours=4))
-    later = at + timedelta(hours=6)
+
+
+def _learn(engine: sa.Engine, tenant: _Tenant, month: str, models: Path) -> None:
+    """What was answered until the end of a month is learnt."""
+    from ml import deciding, learning
+
+    at = _after(month) + timedelta(hours=6)
+    with engine.begin() as connection:
+        made = learning.train(connection, learning.pool_of(connection, tenant.id), models, before=at, at=at)
+        deciding.promote(connection, made, at=at)
+    learnt = f"{made.labels:,} answers" if made.version else f"nothing yet, {'; '.join(made.why)}"
+    ui.step("Learn", f"{tenant.sample.profile.company}, up to {month}: {learnt}")
+
+
+def _certify(engine: sa.Engine, tenant: _Tenant, month: str) -> None:
+    """The gate that what was answered until the end of a month proves."""
+    from ml import learning
+
     with engine.begin() as connection:
         pool = learning.pool_of(connection, tenant.id)
-        deciding.promote(
-            connection, learning.train(connection, pool, models, before=later, at=later), at=later
-        )
-        learning.gate(connection, pool, at=later + timedelta(hours=1))
+        learning.gate(connection, pool, at=_after(month) + timedelta(hours=7))
 
 
 def _answer(connection: sa.Connection, tenant: _Tenant, at: datetime) -> None:
@@ -227,11 +245,12 @@ def _identities(connection: sa.Connection, tenant_id: UUID) -> list[tuple[UUID, 
     ]
 
 
-def _stages(engine: sa.Engine, tenant: _Tenant, at: datetime) -> None:
-    """As far as the evidence leads: what it lacks is refused, and that is where the tenant stays."""
+def _stages(engine: sa.Engine, tenant: _Tenant, at: datetime) -> str:
+    """As far as the evidence leads: what it lacks is refused, and that is where the tenant stays. The stage it comes to."""
     from kernel.books import stages
     from kernel.errors import RefusedError
 
+    reached = "P0"
     for stage in ("P0", "P1", "P2", "P3"):
         try:
             with engine.begin() as connection:
@@ -247,7 +266,9 @@ def _stages(engine: sa.Engine, tenant: _Tenant, at: datetime) -> None:
                     expires_at=ends,
                 )
         except RefusedError:
-            return
+            return reached
+        reached = stage
+    return reached
 
 
 def _evidence(connection: sa.Connection, tenant: _Tenant, stage: Any, at: datetime) -> Any:
@@ -302,7 +323,7 @@ def tell(books: list[Books]) -> None:
             "company": each.company, "lines": each.lines, "stage": each.stage,
             "right": "-" if each.precision is None else f"{each.precision:.1%}",
             "posted by itself": each.posted_by_itself, "exported": each.exported[0],
-            "exported again": f"new {each.exported[1]}, skipped {each.exported[2]}",
+            "exported again": each.exported[1],
         }
         for each in books
     ]  # fmt: skip

@@ -67,8 +67,13 @@ def headlines(connection: Any, as_json: bool, day: date | None = None) -> None:
     if as_json:
         ui.emit([{"tenant": slug} | asdict(row) for (slug, _), row in found.items()], as_json)
         return
-    slugs = list(dict.fromkeys(slug for slug, _ in found))
-    days = sorted({row.date for row in found.values()})
+    # A column of nothing, as of who only keeps books, would take the width that others need.
+    every = list(dict.fromkeys(slug for slug, _ in found))
+    slugs = [
+        slug for slug in every if any(row.value for (of, _), row in found.items() if of == slug)
+    ] or every
+    silent = [slug for slug in every if slug not in slugs]
+    days = sorted({row.date for (slug, _), row in found.items() if slug in slugs})
     rows = [
         {"metric_id": name}
         | {
@@ -85,6 +90,8 @@ def headlines(connection: Any, as_json: bool, day: date | None = None) -> None:
         as_json,
         title="Headline metrics" + (f" on {days[0]}" if len(days) == 1 else ""),
     )
+    if silent:
+        typer.echo(ui.lines(f"Without any figure: {', '.join(silent)}"))
 
 
 @app.command("list")

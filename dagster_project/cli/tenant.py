@@ -62,7 +62,10 @@ def onboard(
     Asked again for the same name and key it is found, and nothing is changed. Nothing is ever posted by itself at first.
     """
     from kernel.books import onboard as books
+    from kernel.text import is_worded
 
+    if not is_worded(name):
+        ui.fail(f"{name!r} is no name of a company: give one with --tenant")
     with ui.connection() as connection:
         made = books.onboard(
             connection, template, name, external_key=key, at=datetime.now(UTC), currency=currency
@@ -87,12 +90,11 @@ def list_tenants(as_json: ui.Json = False) -> None:
             "gates": row.gates,
             "mode": row.mode,
             "since": f"{row.activated_at:%Y-%m-%d}" if row.activated_at else None,
-            # The id last: it is the widest, and the slug is what commands take.
-            "id": str(row.id),
         }
         for row in found
     ]
-    ui.emit(rows, as_json, title="Tenants")
+    # Commands take the slug: an id fits no terminal beside it.
+    ui.emit(rows, as_json, title="Tenants (ids: --json)")
 
 
 @app.command()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from kernel import chain, tenancy
 from kernel.errors import RefusedError
 from kernel.money import CURRENCIES
 from models.books import ACCOUNT_TYPES, BANK_ACCOUNT_KINDS, accounts, bank_accounts, books_audit
-from models.books_lines import transactions
+from models.books_lines import statement_files, transactions
 
 _BEGINNING = re.compile(r"[0-9a-f-]{8,36}")
 
@@ -122,6 +124,37 @@ def line(connection: sa.Connection, tenant_id: UUID, asked: str) -> UUID:
         told = "several bank lines begin" if found else "no bank line begins"
         raise RefusedError(f"{told} with {asked}: give more of the id")
     return found[0]
+
+
+def bank_names(connection: sa.Connection, tenant_id: UUID, lines: Sequence[UUID]) -> dict[UUID, str]:
+    """Of which bank account each of these lines is; empty for a tenant that has only one."""
+    tenancy.service(connection, tenant_id)
+    of_tenant = bank_accounts.c.tenant_id == tenant_id
+    known = connection.execute(sa.select(bank_accounts.c.id, bank_accounts.c.name).where(of_tenant))
+    names = {row.id: row.name for row in known}
+    if len(names) < 2:
+        return {}
+    columns = transactions.c
+    query = sa.select(columns.id, columns.bank_account_id).where(
+        columns.tenant_id == tenant_id, columns.id == sa.any_(sa.cast(list(lines), sa.ARRAY(sa.Uuid)))
+    )
+    return {row.id: names[row.bank_account_id] for row in connection.execute(query)}
+
+
+def suspected_of(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> UUID | None:
+    """The line that this one may be the same as; None where nothing is suspected."""
+    tenancy.service(connection, tenant_id)
+    columns = transactions.c
+    query = sa.select(columns.suspected_of).where(columns.tenant_id == tenant_id, columns.id == txn_id)
+    return connection.scalar(query)
+
+
+def imported_at(connection: sa.Connection, tenant_id: UUID, file_id: UUID) -> datetime:
+    """When a statement of the tenant was imported."""
+    tenancy.service(connection, tenant_id)
+    columns = statement_files.c
+    query = sa.select(columns.imported_at).where(columns.tenant_id == tenant_id, columns.id == file_id)
+    return connection.execute(query).scalar_one().astimezone(UTC)
 
 
 def _insert(

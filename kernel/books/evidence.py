@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -165,8 +165,7 @@ def _posting(
         Criterion(
             "certificate of the gate", "one that holds", gate.why or "holds", gate.threshold is not None
         ),
-        _least("labelled decisions at the threshold", len(passing), LEAST_PASSED),
-        _least("lower 95 % bound of their precision", lower, LEAST_PRECISION),
+        *_passed(gate, len(passing), lower),
         *_sound(connection, tenant_id, outside),
     ]
     told = "true" if held.autopost_requested else "false"
@@ -178,6 +177,17 @@ def _posting(
         # Without a line that no entry was made from there is nothing that another source would have to agree to.
         criteria.append(_least(f"reconciled in {month}", matched / count if count else 1.0, LEAST_RECONCILED))
     return criteria, figures
+
+
+def _passed(gate: certificate.Gate, count: int, lower: float) -> list[Criterion]:
+    """Without a threshold no decision is at it: that is no count of nought."""
+    asked = (
+        _least("labelled decisions at the threshold", count, LEAST_PASSED),
+        _least("lower 95 % bound of their precision", lower, LEAST_PRECISION),
+    )
+    if gate.threshold is not None:
+        return list(asked)
+    return [replace(each, found="not counted while no certificate holds", is_met=False) for each in asked]
 
 
 def _sound(connection: sa.Connection, tenant_id: UUID, outside: Outside) -> list[Criterion]:
@@ -199,11 +209,11 @@ def _logged(connection: sa.Connection, tenant_id: UUID, at: datetime) -> list[sa
 
 
 def _least(name: str, found: float, needed: float) -> Criterion:
-    return Criterion(name, f"at least {needed:g}", _told(found), found >= needed)
+    return Criterion(name, f"at least {needed:.4g}", _told(found), found >= needed)
 
 
 def _most(name: str, found: float, needed: float) -> Criterion:
-    return Criterion(name, f"at most {needed:g}", _told(found), found <= needed)
+    return Criterion(name, f"at most {needed:.4g}", _told(found), found <= needed)
 
 
 def _told(found: float) -> str:

@@ -138,20 +138,23 @@ def entry(line: Any, account: str) -> Entry:
     """
     amount = major(abs(line.amount_minor), line.currency)
     debit, credit = (account, line.bank_code) if line.amount_minor < 0 else (line.bank_code, account)
-    memo = (line.vendor or line.description)[:_LONGEST_MEMO]
+    memo = (line.description or line.vendor)[:_LONGEST_MEMO]
     txn_id = line.txn_id if hasattr(line, "txn_id") else line.id
     return Entry(
         line.post_date, line.currency, (Line(debit, debit=amount), Line(credit, credit=amount)), memo, txn_id
     )  # fmt: skip
 
 
-def hold_months(connection: sa.Connection, tenant_id: UUID, days: Collection[date], *, at: datetime) -> None:
-    """Nobody locks the months of these days until the transaction ends."""
+def hold_months(
+    connection: sa.Connection, tenant_id: UUID, days: Collection[date], *, at: datetime
+) -> set[str]:
+    """Nobody locks the months of these days until the transaction ends; which of them are locked already."""
     months = array(sorted({f"{day:%Y-%m}" for day in days}))
     connection.execute(
         statements("books_ledger")["open_months"], {"tenant_id": tenant_id, "months": months, "at": at}
     )
-    _execute(connection, "hold_months", tenant_id, months=months)
+    held = _execute(connection, "hold_months", tenant_id, months=months)
+    return {row.year_month for row in held if row.state == "LOCKED"}
 
 
 def booked_twice(connection: sa.Connection, tenant_id: UUID) -> list[UUID]:

@@ -234,7 +234,9 @@ def trial_balance(connection: sa.Connection, tenant_id: UUID, until: date) -> li
 
 
 def lock(connection: sa.Connection, tenant_id: UUID, month: str, *, actor: str, at: datetime) -> None:
-    """Lets nobody post into a month any more. Whoever posts into it is waited for."""
+    """Lets nobody post into a month any more. Whoever posts into it is waited for. Raises RefusedError for one that has not begun."""
+    if days_of(month)[0] > at.date():
+        raise RefusedError(f"month {month} has not begun: lock it when it is over")
     _set_month(connection, tenant_id, month, "LOCKED", actor, at, "month_locked")
 
 

@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -21,6 +22,7 @@ from kernel.books.contract import BankLine, Opinion, Scored, Surety
 from kernel.books.decide import Judged, judge
 from kernel.books.rules import Rule
 from kernel.errors import RefusedError
+from kernel.money import major
 from models.books import books_audit
 from models.statements import statements
 
@@ -66,6 +68,21 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A line that would be decided otherwise: the account and the primary reason without the rule, and with it."""
+
+    txn_id: UUID
+    on: date
+    amount: Decimal
+    currency: str
+    vendor: str
+    account_before: str | None
+    reason_before: str | None
+    account_after: str | None
+    reason_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """What a rule would change of the decisions of the last 90 days; nothing was changed."""
 
@@ -74,6 +91,7 @@ class Trial:
     affected: tuple[UUID, ...]
     support: Support
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
 
 
 def find(connection: sa.Connection, tenant_id: UUID) -> list[Found]:
@@ -202,7 +220,7 @@ def try_out(
         warnings.append(f"SYSTEMATIC_RECLASSIFICATION: it takes lines from {len(moved_from)} accounts")
     return Trial(
         *map(_tally, judged), tuple(one.line.id for one, _ in changed), support(added, *_history(connection, tenant_id)),
-        tuple(warnings),
+        tuple(warnings), tuple(_change(*each) for each in changed),
     )  # fmt: skip
 
 
@@ -271,6 +289,14 @@ def _modelled(logged: sa.Row[Any]) -> Scored:
     return Scored(
         logged.txn_id, told["account"], told["p"], top, logged.is_new_vendor, logged.feature_hash,
         logged.model_version,
+    )  # fmt: skip
+
+
+def _change(one: Judged, other: Judged) -> Change:
+    line = one.line
+    return Change(
+        line.id, line.on, major(line.amount_minor, line.currency), line.currency, line.vendor,
+        one.scored.account, next(iter(one.failures), None), other.scored.account, next(iter(other.failures), None),
     )  # fmt: skip
 
 

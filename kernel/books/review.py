@@ -6,9 +6,9 @@ A line is labelled once by an approval; whoever changes their mind corrects it. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,8 @@ from kernel.errors import RefusedError
 from kernel.money import major
 from models.statements import array, statements
 
-_ALL = 2**31 - 1
+# It is tomorrow already where some of the people are.
+_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,15 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`posted` are entries; those in `needs_another` wait for a second person, and `already` are lines with a label."""
+    """`posted` are entries; those in `needs_another` wait for a second person. `already` are lines that need no answer any
+    more, `locked` those that keep waiting because their month is locked.
+    """
 
     labelled: int
     posted: tuple[UUID, ...] = ()
     needs_another: tuple[UUID, ...] = ()
     already: tuple[UUID, ...] = ()
+    locked: tuple[UUID, ...] = ()
 
 
 def queue(
@@ -143,25 +147,9 @@ def countersign(
             raise RefusedError(f"entry {each} does not wait for a second person")
         if found[each].approved_by == person:
             raise RefusedError(f"entry {each} was approved by you: ask another approver or owner")
-    journal.hold_months(connection, tenant_id, {found[each].post_date for each in entry_ids}, at=at)
+    _hold_open(connection, tenant_id, {found[each].post_date for each in entry_ids}, at)
     ledger.post(connection, tenant_id, list(entry_ids), actor=person, at=at)
     return Answered(0, tuple(entry_ids))
-
-
-def approve_vendor(
-    connection: sa.Connection, tenant_id: UUID, vendor: str, *, account: str, by: str, at: datetime
-) -> Answered:
-    """Approves all waiting lines of a vendor whose proposal is this account; those with another one keep waiting."""
-    waiting = _waiting(
-        connection,
-        tenant_id,
-        "waiting",
-        {"reason": None, "vendor": vendor, "only_passed": False, "most": _ALL},
-    )
-    ids = [each.txn_id for each in waiting.lines if each.proposed_account == account]
-    if not ids:
-        raise RefusedError(f"no line of vendor {vendor!r} waits with account {account} proposed")
-    return approve(connection, tenant_id, ids, by=by, at=at, source="bulk")
 
 
 def correct(
@@ -176,16 +164,27 @@ def correct(
     """Says which accounts lines belong to. A proposal is replaced; what is posted is reversed and booked anew.
 
     Of a transfer both lines are given, since they are booked apart then. A line that stands in an older ledger (its label
-    is `booked`) is only labelled. `on` is the day of reversals and new entries, where a line's own month is locked.
-    Raises RefusedError, with nothing changed, as `approve` does.
+    is `booked`) is only labelled, and one that a person booked so before is passed by. `on` is the day of reversals and new
+    entries, where a line's own month is locked. Raises RefusedError, with nothing changed, as `approve` does, and for a day
+    that has not come.
     """
     person = people.approver(connection, tenant_id, by)
+    if on is not None and on > at.date() + _AHEAD:
+        raise RefusedError(f"{on} has not come yet: give a day of an open month that is over or goes on")
     hold(connection, tenant_id)
+    held = labels.hold(connection, tenant_id, list(accounts))
+    said = labels.newest(connection, tenant_id, list(accounts))
+    live = _live(connection, tenant_id, list(accounts))
+    already = [
+        each
+        for each, account in accounts.items()
+        if on is None and each in said and said[each].account == account and each in live
+        and live[each].status == "posted" and not live[each].other_id
+    ]  # fmt: skip
+    accounts = {each: account for each, account in accounts.items() if each not in already}
+    live = {each: entry for each, entry in live.items() if each in accounts}
     ids = list(accounts)
-    held = labels.hold(connection, tenant_id, ids)
-    said = labels.newest(connection, tenant_id, ids)
     decided = _newest_decisions(connection, tenant_id, ids)
-    live = _live(connection, tenant_id, ids)
     for txn_id, account in accounts.items():
         if account == held[txn_id].bank_code:
             raise RefusedError(
@@ -207,7 +206,7 @@ def correct(
     made = [_dated(journal.entry(held[each], accounts[each]), on) for each in ids if each not in elsewhere]
     standing = {entry.id: entry for entry in live.values()}.values()
     days = {each.on for each in made} | {on or entry.entry_date for entry in standing}
-    journal.hold_months(connection, tenant_id, days, at=at)
+    _hold_open(connection, tenant_id, days, at)
     for entry in standing:
         if entry.status == "posted":
             day = on or entry.entry_date
@@ -217,7 +216,7 @@ def correct(
     ledger.propose(connection, tenant_id, made, actor=person, at=at)
     new = _live(connection, tenant_id, [each.source_txn_id for each in made])
     done = _settle(connection, tenant_id, {entry.id: entry for entry in new.values()}, held, person, at)
-    return Answered(len(accounts), *done)
+    return Answered(len(accounts), *done, tuple(already))
 
 
 def _source_of_correction(said: labels.Said | None, decided: Any, live: Any) -> Source:
@@ -277,6 +276,7 @@ def explain(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> dict[st
         },
         "confidence": told.get("confidence"),
         "anomaly": told.get("anomaly"),
+        "suspected_of": row.suspected_of and str(row.suspected_of),
         "brake": told.get("brake"),
         "transfer": told.get("transfer"),
         "balance_check": {
@@ -314,13 +314,20 @@ def _settle(
         line = held[entry.source_txn_id]
         is_large = limit is not None and major(abs(line.amount_minor), line.currency) > limit
         (waiting if is_large else posting).append(entry.id)
-    days = {entry.entry_date for entry in entries.values()}
-    journal.hold_months(connection, tenant_id, days, at=at)
+    _hold_open(connection, tenant_id, {entry.entry_date for entry in entries.values()}, at)
     if entries:
         ledger.approve(connection, tenant_id, list(entries), actor=person, at=at)
     if posting:
         ledger.post(connection, tenant_id, posting, actor=person, at=at)
     return tuple(posting), tuple(waiting)
+
+
+def _hold_open(connection: sa.Connection, tenant_id: UUID, days: Collection[date], at: datetime) -> None:
+    if locked := journal.hold_months(connection, tenant_id, days, at=at):
+        raise RefusedError(
+            f"month {min(locked)} is locked: correct the line with a day of an open month (revenue-os books correct --on), or"
+            " take the lock back (revenue-os books reopen)"
+        )
 
 
 def _decided(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, sa.Row[Any]]:

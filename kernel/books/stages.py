@@ -76,7 +76,9 @@ def advance(
     held = current(connection, tenant_id, at=at)
     to = evidence.stage
     if _ORDER.index(to) != _ORDER.index(held.stage) + 1 and (held.number, to) != (0, "P0"):
-        raise RefusedError(f"the tenant is in {held.stage}: a stage is left for the next one, not for {to}")
+        following = _ORDER[_ORDER.index(held.stage) + 1 :]
+        where = f"from where it goes to {following[0]} alone" if following else "the last one"
+        raise RefusedError(f"the tenant is in {held.stage}, {where}, and not to {to}")
     if evidence.tenant_id != tenant_id or not timedelta(0) <= at - evidence.at <= timedelta(days=1):
         raise RefusedError(f"the evidence for {to} is not of this tenant and day: gather it again")
     lacking = [

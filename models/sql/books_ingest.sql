@@ -1,5 +1,8 @@
 -- Statements of banks: files, the lines that are new, and those that may be known ones told otherwise.
 
+-- account --
+select kind, currency from books.bank_accounts where tenant_id = :tenant_id and id = :id
+
 -- hold_account --
 -- Who imports into an account waits for whoever does already; whoever refers to it does not wait.
 select kind, currency from books.bank_accounts where tenant_id = :tenant_id and id = :id for no key update
@@ -8,6 +11,14 @@ select kind, currency from books.bank_accounts where tenant_id = :tenant_id and 
 select id, format, first_date, last_date, new_count, known_count, rejected_count, tie_out, off_minor
 from books.statement_files
 where tenant_id = :tenant_id and bank_account_id = :bank_account_id and sha256 = :sha256 and mapping_sha256 = :mapping_sha256
+
+-- elsewhere --
+-- The name of another account into which the same bytes were imported.
+select bank.name from books.statement_files as files
+inner join books.bank_accounts as bank on bank.tenant_id = files.tenant_id and bank.id = files.bank_account_id
+where files.tenant_id = :tenant_id and files.sha256 = :sha256 and files.bank_account_id <> :bank_account_id
+order by files.imported_at
+limit 1
 
 -- add_file --
 insert into books.statement_files (

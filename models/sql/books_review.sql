@@ -35,17 +35,17 @@ order by labels.txn_id, labels.number desc
 
 -- waiting --
 -- Lines whose newest decision nobody answered, and that are not booked: the most money at risk first, each with how many
--- there are in all by their reason. A line that passed its gates waits too until something may post it.
+-- there are in all by their first reason; of one that nobody calibrated all of it is at risk. A line that passed its gates waits too until something may post it.
 with waiting as (
     select newest.*, lines.post_date, lines.amount_minor, lines.currency, lines.description,
-        (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, newest.raw_p, 0)))::bigint as at_risk_minor
+        (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, 0)))::bigint as at_risk_minor
     from (
         select distinct on (decisions.txn_id) decisions.* from books.decisions as decisions
         where decisions.tenant_id = :tenant_id
         order by decisions.txn_id, decisions.number desc
     ) as newest
     inner join books.transactions as lines on lines.tenant_id = newest.tenant_id and lines.id = newest.txn_id
-    where (cast(:reason as text) is null or newest.not_auto_post_reason = :reason)
+    where (cast(:reason as text) is null or :reason = any(newest.failures))
         and (cast(:vendor as text) is null or newest.vendor = :vendor)
         and (not cast(:only_passed as boolean) or newest.verdict <> 'review')
         and not exists (
@@ -105,7 +105,7 @@ order by abs(lines.amount_minor) desc, entries.id
 
 -- explained --
 -- Decisions of a line, the newest first, with the line itself.
-select decisions.*, lines.post_date, lines.amount_minor, lines.currency, lines.description, lines.counterparty
+select decisions.*, lines.post_date, lines.amount_minor, lines.currency, lines.description, lines.counterparty, lines.suspected_of
 from books.decisions as decisions
 inner join books.transactions as lines on lines.tenant_id = decisions.tenant_id and lines.id = decisions.txn_id
 where decisions.tenant_id = :tenant_id and decisions.txn_id = :id

@@ -6,7 +6,7 @@ select
     (select count(*) from books.bank_accounts where tenant_id = :tenant_id) as bank_accounts,
     (select count(*) from books.transactions where tenant_id = :tenant_id) as lines,
     (select count(*) from spine.user_tenants where tenant_id = :tenant_id) as people,
-    (select count(*) from books.calibrators where tenant_id = :tenant_id) as calibrators
+    (select count(*) from books.calibrators where tenant_id = :tenant_id and method <> 'none') as calibrators
 
 -- audited --
 -- Of what was posted under an approval, the lines that were drawn and looked at, the newest first.

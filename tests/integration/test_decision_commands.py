@@ -57,6 +57,17 @@ def test_the_list_tells_how_each_tenant_is_switched(command, of: Company) -> Non
     assert max(map(len, command("tenant", "list").text.splitlines())) <= 80
 
 
+def test_the_list_keeps_a_tenant_on_one_line_of_eighty_columns(command, of: Company) -> None:
+    (known,) = command("tenant", "list", "--json").json
+    *_, row = command("tenant", "list").text.splitlines()
+    assert row.split() == [known["slug"], "yes", "yes", "enforce", "-"]
+
+
+def test_a_company_without_a_name_is_not_onboarded(command) -> None:
+    refused = command("tenant", "onboard", "-t", " ")
+    assert (refused.code, "' ' is no name of a company" in refused.text) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("switch", "who", "told"),
     [

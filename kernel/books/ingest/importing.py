@@ -9,10 +9,13 @@ import contextlib
 import gc
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from itertools import chain as chained
 from itertools import islice
@@ -37,6 +40,8 @@ from models.books import books_audit
 from models.statements import statements
 
 _BLOCK = 5_000  # lines that are copied at once
+# Payments are dated a few days ahead where a bank announces them.
+_AHEAD = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,18 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@_uncollected()
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file that was read for an account, and what its row will say of it."""
+
+    account: Account
+    known_as: dict[str, Any]
+    size_bytes: int
+    statement: Statement
+    found: list[Identified]
+    tie_out: TieOut
+
+
 def import_file(
     engine: sa.Engine,
     tenant_id: UUID,
@@ -97,33 +113,102 @@ def import_file(
     Raises StatementError, a RefusedError with a code, for a file that cannot be read, and RefusedError for an account
     that the tenant does not have. Of several imports into one account, one at a time.
     """
-    started = time.monotonic()
+    into = tenant_id, bank_account_id
+    (made,) = import_files(
+        engine, *into, [path], actor=actor, at=at, mapping=mapping, dry_run=dry_run, limits=limits
+    )
+    return made
+
+
+def import_files(
+    engine: sa.Engine,
+    tenant_id: UUID,
+    bank_account_id: UUID,
+    paths: Sequence[Path],
+    *,
+    actor: str,
+    at: datetime,
+    mapping: Mapping | None = None,
+    dry_run: bool = False,
+    limits: Limits | None = None,
+) -> Iterator[Imported]:
+    """As `import_file`, one after another: while the database takes one, the next is read. The first that fails ends it, and
+    those before it stay.
+    """
     mapping, limits = mapping or Mapping(), limits or Limits()
+    read_ahead = partial(_read_one, engine, tenant_id, bank_account_id, mapping, limits, at)
+    with ThreadPoolExecutor(1) as reader, _uncollected():
+        coming = deque([reader.submit(read_ahead, path) for path in paths[:1]])
+        for number, path in enumerate(paths, 1):
+            started = time.monotonic()
+            one = coming.popleft().result()
+            coming.extend(reader.submit(read_ahead, each) for each in paths[number : number + 1])
+            yield _written(engine, one, path, started, actor=actor, at=at, dry_run=dry_run)
+            del one  # or the next would lie in memory beside it for good
+
+
+def _read_one(
+    engine: sa.Engine,
+    tenant_id: UUID,
+    bank_account_id: UUID,
+    mapping: Mapping,
+    limits: Limits,
+    at: datetime,
+    path: Path,
+) -> _Read | Imported:
+    """What the file says; of one that was imported before, what came of it then."""
+    started = time.monotonic()
     data = bytes_of(path, limits)
+    used = mapping.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    known_as = {
+        "tenant_id": tenant_id, "bank_account_id": bank_account_id, "sha256": sha256(data).hexdigest(),
+        "mapping": json.dumps(used, sort_keys=True),
+    }  # fmt: skip
+    known_as["mapping_sha256"] = sha256(known_as["mapping"].encode()).hexdigest() if used else ""
+    with engine.connect() as connection, connection.begin():
+        tenancy.service(connection, tenant_id)
+        account = _account(connection, "account", tenant_id, bank_account_id)
+        before = connection.execute(_sql("known_file"), known_as).first()
+    if before is not None:
+        return _unchanged(before, account.currency, time.monotonic() - started)
+    statement = _come(read(data, account, mapping, limits), at)
+    found = list(identified(bank_account_id, statement.lines))
+    told = tie_out(statement, [each.line for each in found if not each.is_repeated])
+    return _Read(account, known_as, len(data), statement, found, told)
+
+
+def _written(
+    engine: sa.Engine,
+    one: _Read | Imported,
+    path: Path,
+    started: float,
+    *,
+    actor: str,
+    at: datetime,
+    dry_run: bool,
+) -> Imported:
+    if isinstance(one, Imported):
+        return one
+    file = one.known_as | {
+        "id": uuid4(),
+        "name": shown(path.name),
+        "size_bytes": one.size_bytes,
+        "actor": actor,
+        "at": at,
+    }
+    tenant_id, statement = file["tenant_id"], one.statement
     with engine.connect() as connection, connection.begin() as transaction:
         tenancy.service(connection, tenant_id)
-        account = _held(connection, tenant_id, bank_account_id)
-        of = {"tenant_id": tenant_id, "bank_account_id": bank_account_id}
-        used = mapping.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        known_as = of | {"sha256": sha256(data).hexdigest(), "mapping": json.dumps(used, sort_keys=True)}
-        known_as["mapping_sha256"] = sha256(known_as["mapping"].encode()).hexdigest() if used else ""
-        before = connection.execute(_sql("known_file"), known_as).first()
+        if _account(connection, "hold_account", tenant_id, file["bank_account_id"]) != one.account:
+            raise RefusedError("the bank account was changed while the file was read: import it again")
+        before = connection.execute(_sql("known_file"), file).first()
         if before is not None:
-            return _unchanged(before, account.currency, time.monotonic() - started)
-        file = known_as | {
-            "id": uuid4(),
-            "name": shown(path.name),
-            "size_bytes": len(data),
-            "actor": actor,
-            "at": at,
-        }
-        statement = read(data, account, mapping, limits)
-        found = list(identified(bank_account_id, statement.lines))
-        told = tie_out(statement, [each.line for each in found if not each.is_repeated])
-        _add_file(connection, file, statement, told)
-        new, suspected = _add_lines(connection, file, found)
+            return _unchanged(before, one.account.currency, time.monotonic() - started)
+        elsewhere = _elsewhere(connection, file)
+        _add_file(connection, file, statement, one.tie_out)
+        new, suspected = _add_lines(connection, file, one.found)
         _add_rejected(connection, file, statement.rejected)
-        counted = {"new_count": new, "known_count": len(found) - new}
+        counted = {"new_count": new, "known_count": len(one.found) - new}
         connection.execute(_sql("count"), file | counted)
         chain.append(
             connection, books_audit, tenant_id, "statement_imported", actor=actor, at=at, file_id=file["id"],
@@ -131,21 +216,52 @@ def import_file(
         )  # fmt: skip
         if dry_run:
             transaction.rollback()
-    days = [line.post_date for line in statement.lines]
+    days, told = [line.post_date for line in statement.lines], one.tie_out
     return Imported(
-        file["id"], statement.format, statement.account, True, new, len(found) - new, len(statement.rejected), suspected,
+        file["id"], statement.format, statement.account, True, new, len(one.found) - new, len(statement.rejected), suspected,
         min(days, default=None), max(days, default=None), told.state,
         None if told.off_minor is None else major(told.off_minor, statement.currency),
-        statement.rejected, (*statement.problems, *filter(None, [told.problem])), time.monotonic() - started,
+        statement.rejected, (*statement.problems, *elsewhere, *filter(None, [told.problem])), time.monotonic() - started,
     )  # fmt: skip
+
+
+def _come(statement: Statement, at: datetime) -> Statement:
+    """The statement without lines of days that lie far ahead: a mistyped year would be posted where nobody looks."""
+    last = at.date() + _AHEAD
+    ahead = [line for line in statement.lines if line.post_date > last]
+    if not ahead:
+        return statement
+    rejected = (
+        Rejected(
+            line.number, "422_INVALID_DATA_FORMAT", f"is dated {line.post_date}, and that day has not come",
+            f"{line.post_date} {line.description} {major(line.amount_minor, line.currency)} {line.currency}",
+        )
+        for line in ahead
+    )  # fmt: skip
+    kept = tuple(line for line in statement.lines if line.post_date <= last)
+    return replace(
+        statement,
+        lines=kept,
+        rejected=tuple(sorted((*statement.rejected, *rejected), key=lambda each: each.number)),
+    )
+
+
+def _elsewhere(connection: sa.Connection, file: dict[str, Any]) -> tuple[Problem, ...]:
+    """That the same bytes were imported into another account, of which one is not theirs."""
+    name = connection.execute(_sql("elsewhere"), file).scalar()
+    if name is None:
+        return ()
+    message = f"the same file was imported into {name} before"
+    hint = "see of which account it is; what is not posted yet can be corrected, what is posted reversed"
+    return (Problem("422_INVALID_DATA_FORMAT", message, hint),)
 
 
 def _sql(name: str) -> sa.TextClause:
     return statements("books_ingest")[name]
 
 
-def _held(connection: sa.Connection, tenant_id: UUID, account_id: UUID) -> Account:
-    found = connection.execute(_sql("hold_account"), {"tenant_id": tenant_id, "id": account_id}).first()
+def _account(connection: sa.Connection, name: str, tenant_id: UUID, account_id: UUID) -> Account:
+    found = connection.execute(_sql(name), {"tenant_id": tenant_id, "id": account_id}).first()
     if found is None:
         raise RefusedError(f"the tenant has no bank account {account_id}: name one of its own")
     return Account(found.currency, found.kind == "card")

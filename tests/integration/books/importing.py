@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from kernel import tenancy
 from kernel.books.ingest.importing import Imported, import_file
 from kernel.books.ingest.mapping import Mapping
 from models.books import bank_accounts
-from tests.integration.books.bookkeeping import AT, Books
+from tests.integration.books.bookkeeping import Books
 
+IMPORTED = datetime(2026, 6, 1, tzinfo=UTC)
 HEADER = "Date,Description,Amount\n"
 
 
@@ -43,7 +45,7 @@ class Importer:
     ) -> Imported:
         return import_file(
             self.books.engine, self.books.tenant_id, self.account_id, path,
-            actor="ann", at=AT, mapping=mapping, dry_run=dry_run, **named,
+            actor="ann", at=IMPORTED, mapping=mapping, dry_run=dry_run, **named,
         )  # fmt: skip
 
     def stored(self) -> list[tuple[Any, ...]]:

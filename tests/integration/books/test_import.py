@@ -256,3 +256,19 @@ def test_an_import_that_is_killed_at_any_step_leaves_nothing(checking: Importer)
         assert [table for table in tables if checking.rows(f"select 1 from books.{table}")] == [], step
     assert step > 10
     assert len(checking.stored()) == len(checking.rows("select 1 from books.rejected_lines")) == 1
+
+
+def test_a_line_of_a_day_that_has_not_come_is_put_aside(checking: Importer) -> None:
+    made = checking.lines("2026-06-07,Announced,-1.00", "2029-01-01,Mistyped,-2.00")
+    assert (made.new, made.rejected) == (1, 1)
+    (rejected,) = made.rejects
+    assert rejected.reason == "is dated 2029-01-01, and that day has not come"
+    assert "Mistyped -2.00 USD" in rejected.raw
+
+
+def test_the_same_file_in_another_account_is_told(books: Books, tmp_path: Path, checking: Importer) -> None:
+    path = checking.path("Date,Description,Amount\n2026-01-05,Coffee,-4.50\n")
+    assert checking.file(path).problems == ()
+    other = importer(books, tmp_path, kind="card", currency="USD")
+    (problem,) = other.file(path, mapping=Mapping(out_is="negative")).problems
+    assert problem.message.startswith("the same file was imported into ")

@@ -78,9 +78,10 @@ def test_a_line_that_nobody_knows_is_asked_about_once_and_its_answer_is_explaine
     first, _ = books.lines(-1000, -2000, vendor="quillmark")
     told = decide(command).json["language_model"]
     assert (told["asked"], told["answered"], told["cost_usd"]) == (1, 2, COST)
-    explained = command("explain", first).text
-    assert '"llm": {"model": "gpt-4o-mini", "account": "6300"}' in explained
-    assert '"proposed_account": "6300"' in explained
+    explained = command("explain", first, "--json").json
+    assert explained["llm"] == {"model": "gpt-4o-mini", "account": "6300"}
+    assert explained["proposed_account"] == "6300"
+    assert "gpt-4o-mini answered 6300" in command("explain", first).text
     assert spent(books) == Decimal(COST)
     again = decide(command).json
     assert (again["decided"], again["language_model"]["asked"], again["language_model"]["cached"]) == (

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from kernel.books import journal, labels, ledger, review, settings, stages
+from kernel.books import bulk, journal, labels, ledger, review, settings, stages
 from kernel.errors import RefusedError
 from tests.integration.books.deciding import AT, ON, Deciding, deciding
 
@@ -153,7 +153,7 @@ def test_a_month_that_is_locked_takes_nothing_and_a_correction_may_lie_in_anothe
     posted, late = books.lines(-1000, -1100)
     books.decide([posted, late])
     approve(books, posted)
-    books.do(ledger.lock, "2026-02")
+    books.do(ledger.lock, "2026-02", at=AT)
     with pytest.raises(RefusedError, match="2026-02 is locked"):
         approve(books, late)
     with pytest.raises(RefusedError, match="2026-02 is locked"):
@@ -169,12 +169,66 @@ def test_a_vendors_lines_are_approved_at_once_where_the_proposal_is_the_same(boo
     (other,) = books.lines(-1003)
     books.decide(same, p=0.5)
     books.decide([other], "6400", 0.5)
-    answered = books.run(review.approve_vendor, "acme", account="6300", by="ann", at=AT + timedelta(hours=1))
+    answered = books.run(bulk.approve_vendor, "acme", account="6300", by="ann", at=AT + timedelta(hours=1))
     assert (answered.labelled, len(answered.posted)) == (3, 3)
     assert waiting(books) == [other]
     assert {row.source for row in books.pinned("select source from books.labels where txn_id = any(:ids)", ids=same)} == {"bulk"}  # fmt: skip
     with pytest.raises(RefusedError, match="no line of vendor"):
-        books.run(review.approve_vendor, "acme", account="6300", by="ann", at=AT)
+        books.run(bulk.approve_vendor, "acme", account="6300", by="ann", at=AT)
+
+
+def test_money_in_and_out_of_a_vendor_are_approved_apart(books: Deciding) -> None:
+    out, refund = books.lines(-1000, 300)
+    books.decide([out, refund], p=0.5)
+    with pytest.raises(
+        RefusedError, match=r"go out \(1 lines, 10.00 USD\) and that come in \(1 lines, 3.00 USD\)"
+    ):
+        books.run(bulk.approve_vendor, "acme", account="6300", by="ann", at=AT)
+    assert (
+        books.run(bulk.approve_vendor, "acme", account="6300", direction="out", by="ann", at=AT).labelled == 1
+    )
+    assert waiting(books) == [refund]
+
+
+def test_of_a_vendors_lines_those_of_a_locked_month_keep_waiting(books: Deciding) -> None:
+    (early,) = books.lines(-1000, on=date(2026, 1, 20))
+    (late,) = books.lines(-1001)
+    books.decide([early, late], p=0.5)
+    books.do(ledger.lock, "2026-01", at=AT)
+    answered = books.run(bulk.approve_vendor, "acme", account="6300", by="ann", at=AT)
+    assert (answered.labelled, answered.locked) == (1, (early,))
+    assert waiting(books) == [early]
+
+
+def test_what_nobody_calibrated_is_at_risk_as_a_whole(books: Deciding) -> None:
+    small, large = books.lines(-1000, -250_000)
+    books.decide([small, large], p=1.0, surety=None)
+    first = books.run(review.queue).lines[0]
+    assert (first.txn_id, first.at_risk) == (large, Decimal("2500.00"))
+
+
+def test_a_line_is_found_by_any_gate_that_does_not_hold(books: Deciding) -> None:
+    (line,) = books.lines(-70_000, vendor="of nobody")
+    books.decide([line], p=0.5)
+    assert books.decision(line).not_auto_post_reason == "cold_start"
+    assert [each.txn_id for each in books.run(review.queue, reason="below_threshold").lines] == [line]
+
+
+def test_a_correction_to_the_account_that_a_person_booked_it_to_changes_nothing(books: Deciding) -> None:
+    (line,) = books.lines(-1000)
+    books.decide([line])
+    correct(books, {line: "6400"})
+    before = books.entries()
+    assert correct(books, {line: "6400"}).already == (line,)
+    assert books.entries() == before
+
+
+def test_nothing_is_booked_on_a_day_that_has_not_come(books: Deciding) -> None:
+    (line,) = books.lines(-1000)
+    books.decide([line])
+    with pytest.raises(RefusedError, match="2031-10-02 has not come yet"):
+        correct(books, {line: "6400"}, on=date(2031, 10, 2))
+    assert waiting(books) == [line]
 
 
 def test_above_an_amount_two_people_approve(books: Deciding) -> None:
@@ -275,7 +329,7 @@ def test_only_a_part_is_posted_at_first_and_a_locked_month_takes_none(books: Dec
     books.decide(ids)
     verdicts = Counter(books.decision(each).verdict for each in ids[:40])
     assert set(verdicts) == {"posted", "would_post"}
-    books.do(ledger.lock, "2026-02")
+    books.do(ledger.lock, "2026-02", at=AT)
     booked = books.book()
     assert booked.posted == 0
     assert list(booked.held_back) == ["month 2026-02 is locked"]

@@ -127,6 +127,13 @@ def test_of_few_labelled_lines_no_calibration_error_is_published() -> None:
     assert books.broken(few) == []
 
 
+def test_labels_without_a_calibrated_probability_are_told_as_such() -> None:
+    rows = [SimpleNamespace(**vars(row) | {"calibrated_p": None}) for row in decided(60)]
+    labelled = sum(row.label is not None for row in rows)
+    told = f"{labelled} lines were labelled since they were decided, none with a calibrated probability"
+    assert document(rows)["unknown"]["calibration"] == told
+
+
 def test_what_stood_as_it_was_proposed_is_automation() -> None:
     rows = decided(4)
     for row, (verdict, label, is_posted) in zip(
