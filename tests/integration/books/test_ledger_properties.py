@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ from kernel.errors import RefusedError
 from tests.integration.books import bookkeeping
 from tests.integration.books.bookkeeping import CHART
 
+LATER = datetime(2026, 6, 1, tzinfo=UTC)  # every month of the test is over
 _CODES = st.sampled_from([code for code, _, _ in CHART])
 _AMOUNTS = st.integers(1, 10**12).map(lambda cents: Decimal(cents).scaleb(-2))
 _DAYS = st.sampled_from([date(2026, 1, 31), date(2026, 2, 1), date(2026, 2, 28)])
@@ -105,7 +106,7 @@ class Bookkeeping(RuleBasedStateMachine):
             self.books.do(ledger.reopen, month, reason="again")
             self.locked.remove(month)
         else:
-            self.books.do(ledger.lock, month)
+            self.books.do(ledger.lock, month, at=LATER)
             self.locked.add(month)
 
     @invariant()
