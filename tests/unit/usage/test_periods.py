@@ -21,7 +21,7 @@ def test_a_month_ends_where_the_next_one_begins(month: str) -> None:
     assert (periods.month_of(begins), periods.month_of(ends - timedelta(microseconds=1))) == (month, month)
     if month != _LAST:
         assert periods.bounds(periods.month_of(ends))[0] == ends
-    assert periods.before(periods.month_of(ends)) == month
+        assert periods.before(periods.month_of(ends)) == month
 
 
 def test_a_month_is_that_of_utc() -> None:
