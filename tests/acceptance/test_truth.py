@@ -72,7 +72,13 @@ def test_there_are_thirty_days_to_compare() -> None:
     assert len(DAYS) >= 30
 
 
-@pytest.mark.parametrize("slug", SLUGS)
+# The one with most facts takes as long as all others.
+_LONG = "europa-high-volume"
+
+
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.slow if slug == _LONG else ()) for slug in SLUGS]
+)
 def test_every_metric_equals_the_truth(slug: str, computed: sa.Engine, truths: dict[str, Truth]) -> None:
     truth = truths[slug]
     tenant = oracle.Tenant(
