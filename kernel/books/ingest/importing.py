@@ -10,7 +10,7 @@ import gc
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -39,7 +39,7 @@ from kernel.money import major
 from models.books import books_audit
 from models.statements import statements
 
-_BLOCK = 5_000  # lines that are copied at once
+_BLOCK = 5_000  # lines that are copied at once: the server reads the one while the next is sent
 # Payments are dated a few days ahead where a bank announces them.
 _AHEAD = timedelta(days=7)
 
@@ -85,6 +85,16 @@ def _uncollected() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of a file as they are copied. `has_ids`: the bank gives some an id; `has_shared_ids`: to several the same."""
+
+    count: int
+    blocks: list[str]
+    has_ids: bool
+    has_shared_ids: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     """A file that was read for an account, and what its row will say of it."""
 
@@ -92,7 +102,7 @@ class _Read:
     known_as: dict[str, Any]
     size_bytes: int
     statement: Statement
-    found: list[Identified]
+    lines: _Lines
     tie_out: TieOut
 
 
@@ -174,7 +184,7 @@ def _read_one(
     statement = _come(read(data, account, mapping, limits), at)
     found = list(identified(bank_account_id, statement.lines))
     told = tie_out(statement, [each.line for each in found if not each.is_repeated])
-    return _Read(account, known_as, len(data), statement, found, told)
+    return _Read(account, known_as, len(data), statement, _copied(found), told)
 
 
 def _written(
@@ -206,9 +216,9 @@ def _written(
             return _unchanged(before, one.account.currency, time.monotonic() - started)
         elsewhere = _elsewhere(connection, file)
         _add_file(connection, file, statement, one.tie_out)
-        new, suspected = _add_lines(connection, file, one.found)
+        new, suspected = _add_lines(connection, file, one)
         _add_rejected(connection, file, statement.rejected)
-        counted = {"new_count": new, "known_count": len(one.found) - new}
+        counted = {"new_count": new, "known_count": one.lines.count - new}
         connection.execute(_sql("count"), file | counted)
         chain.append(
             connection, books_audit, tenant_id, "statement_imported", actor=actor, at=at, file_id=file["id"],
@@ -218,7 +228,7 @@ def _written(
             transaction.rollback()
     days, told = [line.post_date for line in statement.lines], one.tie_out
     return Imported(
-        file["id"], statement.format, statement.account, True, new, len(one.found) - new, len(statement.rejected), suspected,
+        file["id"], statement.format, statement.account, True, new, one.lines.count - new, len(statement.rejected), suspected,
         min(days, default=None), max(days, default=None), told.state,
         None if told.off_minor is None else major(told.off_minor, statement.currency),
         statement.rejected, (*statement.problems, *elsewhere, *filter(None, [told.problem])), time.monotonic() - started,
@@ -291,27 +301,32 @@ def _add_file(connection: sa.Connection, file: dict[str, Any], statement: Statem
     connection.execute(_sql("add_file"), given)
 
 
-def _add_lines(
-    connection: sa.Connection, file: dict[str, Any], found: Sequence[Identified]
-) -> tuple[int, int]:
+def _add_lines(connection: sa.Connection, file: dict[str, Any], one: _Read) -> tuple[int, int]:
     """How many lines are new, and how many of those may be known ones."""
-    if not found:
+    lines = one.lines
+    if not lines.count:
         return 0, 0
     connection.execute(_sql("stage"))
-    _copy(connection, _sql("copy").text, map(_row, found))
-    days = [each.line.post_date for each in found]
+    _copy(connection, _sql("copy").text, lines.blocks)
+    days = [line.post_date for line in one.statement.lines]
     given = {
         "tenant_id": file["tenant_id"], "bank_account_id": file["bank_account_id"], "file_id": file["id"], "at": file["at"],
         "first_date": min(days), "last_date": max(days),
     }  # fmt: skip
-    if any(each.line.bank_ref for each in found):
+    if lines.has_ids:
         connection.execute(_sql("suspect_same_id"), given)
+    if lines.has_shared_ids:
         connection.execute(_sql("suspect_same_id_here"))
     connection.execute(_sql("suspect_alike"), given)
     new, suspected = connection.execute(_sql("add_transactions"), given).one()
-    if new < len(found):
+    if new < lines.count:
         connection.execute(_sql("add_sightings"), given)
     return new, suspected
+
+
+def _copied(found: Sequence[Identified]) -> _Lines:
+    refs = [each.line.bank_ref for each in found if each.line.bank_ref]
+    return _Lines(len(found), list(_blocks(map(_row, found))), bool(refs), len(set(refs)) < len(refs))
 
 
 def _row(each: Identified) -> tuple[str, ...]:
@@ -332,20 +347,20 @@ def _add_rejected(connection: sa.Connection, file: dict[str, Any], rejected: Seq
     if rejected:
         connection.execute(_sql("stage_rejected"))
         rows = ((str(each.number), each.code, each.reason, each.raw) for each in rejected)
-        _copy(connection, _sql("copy_rejected").text, rows)
+        _copy(connection, _sql("copy_rejected").text, _blocks(rows))
         connection.execute(_sql("add_rejected"), {"tenant_id": file["tenant_id"], "file_id": file["id"]})
 
 
-def _copy(connection: sa.Connection, statement: str, rows: Iterator[tuple[str, ...]]) -> None:
-    """Made a block at a time, so that the server reads the one while the next is made."""
+def _copy(connection: sa.Connection, statement: str, blocks: Iterable[str]) -> None:
     with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
-        while block := list(islice(rows, _BLOCK)):
-            copy.write(_copied(block))
+        for block in blocks:
+            copy.write(block)
 
 
-def _copied(rows: list[tuple[str, ...]]) -> str:
+def _blocks(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
     """The rows in PostgreSQL's text format. Escaped all at once: what stands between the fields, NUL, occurs in none."""
-    text = "\0".join(chained.from_iterable(rows)).replace("\\", "\\\\")
-    fields = text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").split("\0")
-    by_row = zip(*[iter(fields)] * len(rows[0]), strict=True)
-    return "\n".join(map("\t".join, by_row)) + "\n"
+    while block := list(islice(rows, _BLOCK)):
+        text = "\0".join(chained.from_iterable(block)).replace("\\", "\\\\")
+        fields = text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").split("\0")
+        by_row = zip(*[iter(fields)] * len(block[0]), strict=True)
+        yield "\n".join(map("\t".join, by_row)) + "\n"
