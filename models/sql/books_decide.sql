@@ -59,14 +59,12 @@ select lines.id, lines.post_date, lines.amount_minor, lines.currency, bank.accou
 from books.transactions as lines
 inner join books.bank_accounts as bank on bank.tenant_id = lines.tenant_id and bank.id = lines.bank_account_id
 where lines.tenant_id = :tenant_id and lines.post_date between :first_on and :last_on
-    and lines.id not in (select txn_id from books.labels where tenant_id = :tenant_id)
-    and lines.id not in (
-        select coalesce(sides.txn_id, entries.source_txn_id)
-        from books.journal_entries as entries
-        left join books.transfers as transfers on transfers.tenant_id = entries.tenant_id and transfers.entry_id = entries.id
-        cross join lateral (values (entries.source_txn_id), (transfers.txn_id)) as sides (txn_id)
-        where entries.tenant_id = :tenant_id and entries.is_live and entries.status in ('approved', 'posted')
-            and entries.source_txn_id is not null
+    and not exists (
+        select from books.labels as labels where labels.tenant_id = lines.tenant_id and labels.txn_id = lines.id
+    )
+    and not exists (
+        select from books.booked_lines as booked
+        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id
     )
 order by lines.post_date, lines.id
 

@@ -28,15 +28,8 @@ where (proposal.id is not null or newest.proposed_account is not null)
         select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
     )
     and not exists (
-        select from books.journal_entries as entries
-        where entries.tenant_id = newest.tenant_id and entries.source_txn_id = newest.txn_id and entries.is_live
-            and entries.status in ('approved', 'posted')
-    )
-    and not exists (
-        select from books.transfers as transfers
-        inner join books.journal_entries as entries on entries.tenant_id = transfers.tenant_id and entries.id = transfers.entry_id
-        where transfers.tenant_id = newest.tenant_id and transfers.txn_id = newest.txn_id and entries.is_live
-            and entries.status in ('approved', 'posted')
+        select from books.booked_lines as booked
+        where booked.tenant_id = newest.tenant_id and booked.txn_id = newest.txn_id
     )
 order by lines.post_date, newest.txn_id
 

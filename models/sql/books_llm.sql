@@ -93,16 +93,8 @@ where lines.tenant_id = :tenant_id
         select from books.labels as labels where labels.tenant_id = lines.tenant_id and labels.txn_id = lines.id
     )
     and not exists (
-        select from books.journal_entries as entries
-        where entries.tenant_id = lines.tenant_id and entries.source_txn_id = lines.id and entries.is_live
-            and entries.status in ('approved', 'posted')
-    )
-    and not exists (
-        select from books.transfers as transfers
-        inner join books.journal_entries as entries
-            on entries.tenant_id = transfers.tenant_id and entries.id = transfers.entry_id
-        where transfers.tenant_id = lines.tenant_id and transfers.txn_id = lines.id and entries.is_live
-            and entries.status in ('approved', 'posted')
+        select from books.booked_lines as booked
+        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id
     )
 order by lines.vendor = '', count(*) over (partition by lines.vendor, lines.amount_minor < 0) desc, lines.vendor,
     lines.post_date, lines.id

@@ -228,6 +228,22 @@ def test_the_catalog_holds_no_table_without_forced_row_level_security(populated:
         assert [row[0] for row in found] == []
 
 
+def test_the_catalog_holds_no_view_that_reads_as_its_owner(populated: sa.Engine) -> None:
+    with populated.connect() as connection:
+        assert not _owners_views(connection)
+        connection.exec_driver_sql("alter view books.booked_lines set (security_invoker = false)")
+        assert _owners_views(connection) == ["books.booked_lines"]
+
+
+def _owners_views(connection: sa.Connection) -> list[str]:
+    query = (
+        "select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = any(:schemas) and c.relkind in ('v', 'm')"
+        " and not coalesce('security_invoker=true' = any(c.reloptions), false)"
+    )
+    return list(connection.execute(sa.text(query), {"schemas": list(SCHEMAS)}).scalars())
+
+
 def test_every_tenant_table_has_the_tenant_first_in_its_keys(populated: sa.Engine) -> None:
     inspector = sa.inspect(populated)
     wrong = []
