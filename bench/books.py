@@ -30,7 +30,7 @@ from kernel.books.ingest.importing import import_file
 from kernel.books.ingest.mapping import Mapping
 from kernel.books.labels import Label
 from kernel.errors import RefusedError
-from ml import deciding, learning
+from ml import deciding, gate_records, learning
 from models import address, migrate, server
 from models.books import accounts as chart
 from models.books import bank_accounts
@@ -170,7 +170,7 @@ def replay(
         with clock("train"):
             refused = learn(town, at)
         with clock("gate"), town.engine.begin() as connection:
-            learning.gate(connection, _pool(connection, town), at=at)
+            gate_records.gate(connection, _pool(connection, town), at=at)
         with clock("decide"):
             for tenant_id in town.tenants.values():
                 with town.engine.begin() as connection:

@@ -39,7 +39,7 @@ from kernel.books.metrics import Window
 from kernel.books.people import PIPELINE
 from kernel.books.promotion import Trial
 from kernel.books.watch import Signals, Watched
-from ml import certify, drift, evaluate, frames, learning, surety
+from ml import certify, drift, evaluate, frames, gate_records, learning, surety
 from ml import metrics as documents
 
 # What changed is measured between the newest month and the year before it.
@@ -71,7 +71,7 @@ def decide_open(
     """
     held = settings.current(connection, tenant_id)
     ruleset = rules.load(connection, tenant_id)
-    calibrator_version, _ = learning.calibrator(connection, tenant_id)
+    calibrator_version, _ = gate_records.calibrator(connection, tenant_id)
     model = learning.active(connection, tenant_id, folder)
     on_trial = canary.running(connection, tenant_id, "model") if model else None
     versions = {
@@ -106,7 +106,7 @@ def try_rule(connection: sa.Connection, tenant_id: UUID, rule_id: UUID, *, at: d
 def _surety(
     connection: sa.Connection, tenant_id: UUID, held: settings.Held, vendors: Sequence[str], *, at: datetime
 ) -> Surety:
-    _, parameters = learning.calibrator(connection, tenant_id)
+    _, parameters = gate_records.calibrator(connection, tenant_id)
     pool = learning.pool_of(connection, tenant_id).tenant_ids if held.settings.pool else ()
     others = [each for each in pool if each != tenant_id]
     return surety.of(connection, tenant_id, others, vendors, parameters, at=at)
@@ -121,7 +121,7 @@ def promote(connection: sa.Connection, candidate: learning.Candidate, *, at: dat
     ]
     learning.settle(connection, candidate, at=at, later=posting if candidate.may_hold else ())
     for tenant_id in posting if candidate.may_hold else ():
-        holding = learning.versions(connection, tenant_id)["model"]
+        holding = learning.holding(connection, tenant_id)
         if holding == candidate.version:
             continue
         if canary.running(connection, tenant_id, "model"):
@@ -196,7 +196,7 @@ def report(
     return documents.document(
         found, tenant=tenant.slug,
         threshold=gate.threshold or held.settings.threshold or Decimal(str(certify.FLOOR)),
-        versions=learning.versions(connection, tenant.id)
+        versions=gate_records.versions(connection, tenant.id)
         | {"ruleset": rules.load(connection, tenant.id).version, "config": held.version},
         drift={name: each.value for name, each in signals.items()} | {"unknown": unknown},
         at=at,

@@ -16,9 +16,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from kernel.books.contract import BankLine, Scored, Sure, Surety
-from ml import calibrate, certify, confidence, frames
-
-LABEL_MONTHS = 24
+from ml import calibrate, certify, confidence, frames, learning
 
 
 def of(
@@ -34,7 +32,7 @@ def of(
 
     What is known is read once, here; whoever asks about lines later is answered by it.
     """
-    since = (pd.Timestamp(at) - pd.DateOffset(months=LABEL_MONTHS)).date()
+    since = learning.first_day(at)
     labels = frames.labelled_around(connection, tenant_id, others, vendors, since=since, before=at)
     logged = frames.logged(connection, [tenant_id], since=confidence.first_instant(at), before=at)
     known = confidence.Known.of(labels, at=at)

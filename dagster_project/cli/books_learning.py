@@ -33,7 +33,7 @@ def train(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         pool = learning.pool_of(connection, found.id)
         made = learning.train(connection, pool, settings().books_models, before=at, at=at)
         deciding.promote(connection, made, at=at)
-        active = learning.versions(connection, found.id)["model"]
+        active = learning.holding(connection, found.id)
     told = {
         "version": made.version,
         "labels": made.labels,
@@ -64,12 +64,12 @@ def _outcome(made: Candidate, active: str | None) -> str:
 def certify(tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """Fit calibrators and certify gates on predictions that were logged before their labels were known."""
     from dagster_project.settings import settings
-    from ml import learning
+    from ml import gate_records, learning
 
     at = asked.now()
     with ui.spinner("Certifying", as_json), asked.of(tenant) as (connection, found):
-        gates = learning.gate(connection, learning.pool_of(connection, found.id), at=at)
-        rows = [learning.told(connection, each, settings().books_reports, at=at) for each in gates]
+        gates = gate_records.gate(connection, learning.pool_of(connection, found.id), at=at)
+        rows = [gate_records.told(connection, each, settings().books_reports, at=at) for each in gates]
     for row in rows:
         digits = {name: f"{row[name]:.3f}" for name in _PROBABILITIES if row[name] is not None}
         ui.emit(row if as_json else row | digits, as_json, title=row["tenant"])

@@ -182,11 +182,11 @@ def _learn(engine: sa.Engine, tenant: _Tenant, month: str, models: Path) -> None
 
 def _certify(engine: sa.Engine, tenant: _Tenant, month: str) -> None:
     """The gate that what was answered until the end of a month proves."""
-    from ml import learning
+    from ml import gate_records, learning
 
     with engine.begin() as connection:
         pool = learning.pool_of(connection, tenant.id)
-        learning.gate(connection, pool, at=_after(month) + timedelta(hours=7))
+        gate_records.gate(connection, pool, at=_after(month) + timedelta(hours=7))
 
 
 def _answer(connection: sa.Connection, tenant: _Tenant, at: datetime) -> None:

@@ -16,7 +16,7 @@ from kernel.books.contract import REASONS
 from kernel.books.ingest.statement import Code
 from kernel.books.metrics import Facts, Window
 from kernel.books.settings import Settings, takes
-from ml import certify, confidence, learning
+from ml import certify, confidence, gate_records, learning
 from ml.metrics import document
 from quality.books import INVARIANTS
 from tests.unit.test_docs import COMMANDS, ROOT, group, text
@@ -100,11 +100,11 @@ def test_every_code_of_a_refused_statement_is_explained():
         (BOOKS, f"a person's approval for {stages.LONGEST_APPROVAL.days} days at most"),
         (BOOKS, f"each step after {canary.LEAST_CHECKED} checked lines"),
         (BOOKS, "{}, {}, {} and {} % of the lines that pass".format(*canary.STEPS)),
-        (BOOKS, f"A certificate ends after {learning.HOLDS.days} days"),
+        (BOOKS, f"A certificate ends after {gate_records.HOLDS.days} days"),
         (BOOKS, f"no step\ngoes under {certify.FLOOR:.2f}"),
         (BOOKS, f"From {confidence.LEAST_LINES:,} decisions with a later label on"),
         (LEARNING, f"from {learning.LEAST_LABELS} on, of lines of the last {learning.TRAIN_MONTHS} months"),
-        (LEARNING, f"A certificate holds for {learning.HOLDS.days} days"),
+        (LEARNING, f"A certificate holds for {gate_records.HOLDS.days} days"),
     ],
 )  # fmt: skip
 def test_a_number_of_the_books_is_the_codes(page, sentence: str):

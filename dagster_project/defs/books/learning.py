@@ -127,15 +127,15 @@ def calibration() -> dg.AssetsDefinition:
     @dg.asset(**of_books("calibration", text, ["model", "labels"]))
     def certify(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from dagster_project.lib.plots import image_markdown
-        from ml import learning, plots
+        from ml import gate_records, learning, plots
 
         rows, pictures, at = [], {}, now()
         with engine().begin() as connection:
             pools = learning.pools(connection)
         for pool in pools:
             with engine().begin() as connection:
-                for made in learning.gate(connection, pool, at=at):
-                    rows.append(learning.told(connection, made, settings().books_reports, at=at))
+                for made in gate_records.gate(connection, pool, at=at):
+                    rows.append(gate_records.told(connection, made, settings().books_reports, at=at))
                     if len(made.gate.lines) and len(pictures) < _PICTURES:
                         name = rows[-1]["tenant"]
                         pictures[f"reliability_{name}"] = image_markdown(
@@ -174,10 +174,10 @@ def learn_books_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 def books_labels(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Labels that no calibrator has seen: a hundred of a tenant, or any after a day."""
     from dagster_project.lib.busy import is_busy
-    from ml import learning
+    from ml import gate_records
 
     with engine().begin() as connection:
-        due = learning.unseen(connection, at=now(), many=100, after=timedelta(days=1))
+        due = gate_records.unseen(connection, at=now(), many=100, after=timedelta(days=1))
     if not due or is_busy(context, "certify_books"):
         return dg.SkipReason(f"{len(due)} tenants have labels to be seen")
     return dg.RunRequest(tags={"tenants": str(len(due))})

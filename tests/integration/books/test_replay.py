@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from bench import books, books_report
 from kernel import chain, tenancy
 from kernel.books import decide
-from ml import confidence, deciding, frames, gates, learning, plots, surety
+from ml import confidence, deciding, frames, gate_records, gates, learning, plots, surety
 from models.books_learning import decisions
 from tests.unit.books.bank_lines import LOOSE, city
 
@@ -61,7 +61,7 @@ def said_again(town: books.City, month: pd.Timestamp, *, known: datetime) -> lis
     at = books.decided(month)
     with town.engine.connect() as connection, connection.begin() as undone:
         for tenant_id in town.tenants.values():
-            _, parameters = learning.calibrator(connection, tenant_id)
+            _, parameters = gate_records.calibrator(connection, tenant_id)
             model = learning.active(connection, tenant_id, town.folder / "models")
             versions = {"models": [], "calibrator_version": "", "ruleset_version": "", "config_version": ""}
             lines = frames.open_lines(connection, tenant_id, at=at, versions=versions)
@@ -100,7 +100,7 @@ def test_labels_of_a_month_are_not_learnt_before_it_ends(replayed):
     at = books.decided(made.log["period"].max())
     with town.engine.connect() as connection:
         pool = learning.pool_of(connection, next(iter(town.tenants.values())))
-        held = learning.versions(connection, pool.tenant_ids[0])["model"]
+        held = learning.holding(connection, pool.tenant_ids[0])
         again = learning.train(connection, pool, town.folder / "models", before=at, at=at)
         later = learning.train(
             connection, pool, town.folder / "models", before=at + timedelta(hours=2), at=at
