@@ -118,13 +118,6 @@ def apply(parameters: Parameters, raw_p: ArrayLike) -> Floats:
     return _MAPS[parameters["method"]](parameters, p).clip(low, high)
 
 
-def is_monotone(parameters: Parameters) -> bool:
-    """Whether a higher raw probability never gives a lower calibrated one."""
-    return parameters["method"] == "none" or bool(
-        (np.diff(apply(parameters, np.linspace(0, 1, 2001))) >= -1e-12).all()
-    )
-
-
 def compare(before: Parameters, after: Parameters, raw_p: ArrayLike) -> Change:
     """What changes for lines with these raw probabilities; zeros where one of the two is no map."""
     grid = np.arange(1, 100) / 100

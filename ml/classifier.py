@@ -117,11 +117,6 @@ class Model:
         """Writes the model into a file that is named after its version; the same model gives the same bytes."""
         return model_file.write(self, folder)
 
-    def log_probabilities(self, frame: pd.DataFrame) -> Floats:
-        """Of each line (rows) and account (columns, as in `accounts`)."""
-        found = features.keys(frame)
-        return self._opinion(frame, found)[1]
-
     def _opinion(self, frame: pd.DataFrame, found: Keys) -> tuple[Floats, Floats]:
         regime = _regime(self.memory.knows(found, _KNOWN_CARD), self.memory.knows(found, _KNOWN_TENANT))
         remembered = pooling.pooled(self.memory.look(found), self.weights, regime)

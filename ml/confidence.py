@@ -168,11 +168,6 @@ class Record:
             facts[place] = np.column_stack(told)
         return cls(keys, facts)
 
-    @classmethod
-    def empty(cls) -> Record:
-        nothing = np.empty(0, dtype=np.uint64)
-        return cls(dict.fromkeys(RECORDS, nothing), dict.fromkeys(RECORDS, np.empty((0, 2))))
-
     def evidence(self, lines: pd.DataFrame, proposed: ArrayLike) -> Floats:
         """The second part of FEATURES, a row per line."""
         asked = lines.assign(proposed=np.asarray(proposed, dtype=object))

@@ -53,6 +53,7 @@ class Drift:
 
     psi_vendor: drift.Signal
     psi_amount: drift.Signal
+    psi_account: drift.Signal
     ks_amount: drift.Signal
     accuracy_drop: float | None
 
@@ -150,7 +151,12 @@ def look(connection: sa.Connection, tenant_id: UUID, *, at: datetime, limits: Li
     """Whether the tenant may stay in P3, by what changed and what the audit found."""
     seen = changed(connection, tenant_id, at=at)
     psi = max(
-        (each.value for each in (seen.psi_vendor, seen.psi_amount) if each.value is not None), default=None
+        (
+            each.value
+            for each in (seen.psi_vendor, seen.psi_amount, seen.psi_account)
+            if each.value is not None
+        ),
+        default=None,
     )
     caps = limits.caps(settings.current(connection, tenant_id).settings)
     budget = llm_budget.status(connection, tenant_id, caps=caps, at=at)
@@ -172,6 +178,7 @@ def changed(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Drif
     return Drift(
         drift.psi_vendor(before["vendor"], now["vendor"]),
         drift.psi_amount(before["amount_minor"], now["amount_minor"]),
+        drift.psi_category(before["account"], now["account"]),
         drift.ks_amount(before["amount_minor"], now["amount_minor"]),
         drop,
     )
@@ -191,7 +198,8 @@ def report(
     found = metrics.read(connection, tenant.id, Window.of(period, at), caps=caps, at=at)
     gate = certificate.gate(connection, tenant.id, held.settings, at=at)
     seen = changed(connection, tenant.id, at=at)
-    signals = {"psi_vendor": seen.psi_vendor, "psi_amount": seen.psi_amount, "ks_amount": seen.ks_amount}
+    names = ("psi_vendor", "psi_amount", "psi_account", "ks_amount")
+    signals = {name: getattr(seen, name) for name in names}
     unknown = {name: each.reason for name, each in signals.items() if each.value is None}
     return documents.document(
         found, tenant=tenant.slug,

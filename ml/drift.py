@@ -101,7 +101,7 @@ def psi_vendor(
 def psi_category(
     baseline: Sequence[Hashable] | pd.Series, current: Sequence[Hashable] | pd.Series, *, seed: int = 0
 ) -> Signal:
-    """PSI over every value that occurs on either side: of accounts (the mix of labels) or of sources."""
+    """PSI over every value that occurs on either side: of accounts, the mix of labels."""
     before, now = pd.Series(baseline, dtype=object), pd.Series(current, dtype=object)
     if missing := _too_few(len(before), len(now)):
         return missing

@@ -240,21 +240,6 @@ def macro_f1(predicted: ArrayLike, label: ArrayLike) -> float:
     return float((2 * right.reindex(both.index, fill_value=0) / both).mean()) if len(both) else float("nan")
 
 
-def by_group(group: ArrayLike, p: ArrayLike, right: ArrayLike, least: int = 1) -> pd.DataFrame:
-    """Per group (account, tenant, kind of vendor) of at least `least` lines: lines, accuracy, mean p, Brier, both ECEs."""
-    frame = pd.DataFrame(
-        {"group": group, "p": np.asarray(p, dtype=float), "right": np.asarray(right, dtype=float)}
-    )
-    rows = [
-        {"group": name, "lines": len(rows), "accuracy": rows["right"].mean(), "confidence": rows["p"].mean(),
-         "brier": brier(rows["p"], rows["right"]), "ece_width": ece_width(rows["p"], rows["right"]),
-         "ece_mass": ece_mass(rows["p"], rows["right"])}
-        for name, rows in frame.groupby("group") if len(rows) >= least
-    ]  # fmt: skip
-    columns = ["group", "lines", "accuracy", "confidence", "brier", "ece_width", "ece_mass"]
-    return pd.DataFrame(rows, columns=columns).set_index("group")
-
-
 def risk_coverage(p: ArrayLike, right: ArrayLike) -> RiskCoverage:
     """The curve of accuracy against coverage, one point per distinct probability from the surest on."""
     probability, hit = _checked(p, right)

@@ -31,7 +31,7 @@ def document(
     at: datetime,
 ) -> dict[str, Any]:
     """`threshold` is the one that holds; `versions` gives ruleset, model, calibrator, config and calibration_method, `drift`
-    psi_vendor, psi_amount, ks_amount and, under `unknown`, why one of them is None.
+    psi_vendor, psi_amount, psi_account, ks_amount and, under `unknown`, why one of them is None.
     """
     judged = [row for row in facts.decided if row.label is not None and row.calibrated_p is not None]
     p = _floats([row.calibrated_p for row in judged])
@@ -85,6 +85,7 @@ def document(
         "failed_gate_counts": facts.failures(),
         "psi_vendor": drift.get("psi_vendor"),
         "psi_amount": drift.get("psi_amount"),
+        "psi_account": drift.get("psi_account"),
         "ks_vendor": None,
         "ks_amount": drift.get("ks_amount"),
         "llm_calls_n": facts.calls,

@@ -31,10 +31,6 @@ from models.base import (
 # May set `billable` and `billing_state` of the ledger's rows, and nothing else of anything.
 RECONCILIATION = "revenue_reconciliation"
 BILLING_STATES = ("ACCEPTED", "OVERAGE", "DEGRADED_CAPTURE", "RECOVERED", "REJECTED_QUOTA")
-# Why a row is or is not billable; 'rejected_quota' rows answer a retry with the refusal they got.
-BILLING_REASONS = (
-    "conversion", "interaction_view", "scroll_depth", "system", "default_billable", "rejected_quota",
-)  # fmt: skip
 BUFFER_STATUSES = ("PENDING", "PROCESSING", "RECOVERED", "FAILED", "QUARANTINE")
 PERIOD_STATES = ("OPEN", "CLOSING", "CLOSED", "ADJUSTED")
 RECONCILIATION_STATUSES = ("QUEUED", "PROCESSING", "COMPLETED", "FAILED", "DEAD")

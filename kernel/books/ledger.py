@@ -98,28 +98,6 @@ def propose(
         raise RefusedError(_why(error)) from error
 
 
-def set_lines(
-    connection: sa.Connection,
-    tenant_id: UUID,
-    entry_id: UUID,
-    lines: Sequence[Line],
-    *,
-    actor: str,
-    at: datetime,
-) -> None:
-    """Gives a proposal other lines; who did it stands in the audit. Raises RefusedError for any other entry."""
-    tenancy.service(connection, tenant_id)
-    (held,) = _held(connection, tenant_id, [entry_id], ("proposed",))
-    entry = Entry(held.entry_date, held.currency, tuple(lines), id=entry_id)
-    try:
-        with connection.begin_nested():
-            _execute(connection, "drop_lines", tenant_id, id=entry_id)
-            _add_lines(connection, tenant_id, [(entry, number, line) for number, line in enumerate(lines, 1)])
-    except sa.exc.IntegrityError as error:
-        raise RefusedError(_why(error)) from error
-    _note(connection, tenant_id, "entry_edited", actor, at, entry_id=entry_id)
-
-
 def approve(
     connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID], *, actor: str, at: datetime
 ) -> None:

@@ -22,9 +22,6 @@ from unnest(
     cast(:credits as bigint[]), cast(:memos as text[])
 ) as given
 
--- drop_lines --
-delete from books.journal_lines where tenant_id = :tenant_id and entry_id = :id
-
 -- hold --
 -- In the order of their ids: two who settle the same entries do not wait for each other.
 select id, status, is_live, entry_date, currency, memo, source_txn_id from books.journal_entries

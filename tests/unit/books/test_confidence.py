@@ -31,8 +31,9 @@ def likeliest(known: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
 
 def shown(known: pd.DataFrame, asked: pd.DataFrame, proposed, top_p, at: datetime) -> np.ndarray:
     top = np.tile(top_p, (len(asked), 1))
+    nothing = known.iloc[:0].assign(proposed=None, decided_at=pd.Timestamp(at))
     return confidence.evidence(
-        confidence.Known.of(known, at=at), confidence.Record.empty(), asked, proposed, top
+        confidence.Known.of(known, at=at), confidence.Record.of(nothing, at=at), asked, proposed, top
     )
 
 

@@ -141,13 +141,6 @@ def test_the_human_ceiling_counts_pairs_of_one_card_vendor_and_month():
     assert (ceiling.pairs, ceiling.lines, ceiling.agreement) == (3, 3, pytest.approx(1 / 3))
 
 
-def test_groups_are_measured_apart(honest):
-    p, right = honest
-    table = evaluate.by_group(np.where(p > 0.5, "sure", "unsure"), p, right)
-    assert table.loc["sure", "lines"] + table.loc["unsure", "lines"] == len(p)
-    assert table.loc["sure", "accuracy"] > table.loc["unsure", "accuracy"]
-
-
 @pytest.mark.parametrize(
     ("p", "right", "told"),
     [([1.2], [1], "outside 0 to 1"), ([np.nan], [1], "missing"), ([0.5], [1, 0], "one length")],

@@ -58,7 +58,7 @@ def document(rows: list[Any] | None = None, **given: Any) -> dict[str, Any]:
         tenant="acme",
         threshold=Decimal("0.9"),
         versions={"ruleset": "r1", "model": "m1", "calibrator": "c1", "config": "v1", "calibration_method": "isotonic"},
-        drift={"psi_vendor": 0.01, "psi_amount": 0.02, "ks_amount": 0.03},
+        drift={"psi_vendor": 0.01, "psi_amount": 0.02, "psi_account": 0.04, "ks_amount": 0.03},
         at=AT,
     )  # fmt: skip
 
