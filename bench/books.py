@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bench import books_data, books_peer, books_report
+from bench.measure import database
 from kernel import members, tenancy
 from kernel.books import accounts, labels, people, settings
 from kernel.books.ingest.importing import import_file
@@ -31,7 +31,6 @@ from kernel.books.ingest.mapping import Mapping
 from kernel.books.labels import Label
 from kernel.errors import RefusedError
 from ml import deciding, gate_records, learning
-from models import address, migrate, server
 from models.books import accounts as chart
 from models.books import bank_accounts
 
@@ -88,25 +87,17 @@ def run(
     reported = [month for month in months if month >= pd.Timestamp(since)]
     started(len(months) + 1)
     lines = lines[lines["period"] <= months[-1]]
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        home = Path(scratch)
-        running = server.start(home / "postgres")
-        try:
-            url = running.url("bench")
-            address.ensure_database(url)
-            migrate.upgrade(url)
-            engine = sa.create_engine(url)
-            made = replay(city(engine, home, lines, at=decided(months[0])), lines, months, done)
-            engine.dispose()
-        finally:
-            server.stop(home / "postgres", "immediate")
+    with database() as (engine, folder):
+        made = replay(city(engine, folder, lines, at=decided(months[0])), lines, months, done)
+    if to is not None:
+        # Hours of work, which a peer that fails or is interrupted does not take along.
+        made.save(to)
     done("smart_importer")
     peer = books_peer.replay(lines, reported)
     told = books_report.report(
         made.log, made.costs, lines, since=reported[0], peer=peer.proposed, peer_seconds=peer.seconds
     )
     if to is not None:
-        made.save(to)
         (to / "report.json").write_text(f"{json.dumps(told, indent=2)}\n")
     return told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bench import books, books_data, books_peer
+from bench.measure import database
 from kernel.books import people
 from kernel.books.ingest.importing import import_files
 from ml import deciding, learning
-from models import address, migrate, server
 
 _AT_ONCE = 25_000  # lines of a file
 _OF_A_MONTH = 500
@@ -40,18 +39,8 @@ def speeds(data: Path, lines: int) -> Iterator[Speed]:
     # Of the last month of the files only a few lines were published.
     whole = every.groupby("period")["txn"].transform("size") >= _OF_A_MONTH
     taken = every[whole & (every["currency"] == "GBP")].tail(lines).assign(tenant="city")
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        home = Path(scratch)
-        running = server.start(home / "postgres")
-        try:
-            url = running.url("bench")
-            address.ensure_database(url)
-            migrate.upgrade(url)
-            engine = sa.create_engine(url)
-            yield from _measured(engine, home, taken)
-            engine.dispose()
-        finally:
-            server.stop(home / "postgres", "immediate")
+    with database() as (engine, folder):
+        yield from _measured(engine, folder, taken)
 
 
 def _measured(engine: sa.Engine, home: Path, lines: pd.DataFrame) -> Iterator[Speed]:

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from bench.measure import run
+from bench.measure import migrated, own_server, run
 from kernel import tenancy
 from kernel.warehouse import snapshots
-from models import address, migrate, server
+from models import server
 
 _DBT = Path(__file__).resolve().parent.parent / "dbt"
 LAST_DAY = date(2026, 6, 30)
@@ -43,29 +42,20 @@ class Point:
 
 def curve(sizes: tuple[int, ...] = (125, 250, 500, 1000)) -> Iterator[Point]:
     """Decides for the first `size` of the same tenants, each size on its own copy of their database."""
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        home = Path(scratch)
-        running = server.start(home / "postgres")
-        try:
-            url = running.url("bench")
-            address.ensure_database(url)
-            migrate.upgrade(url)
-            engine = sa.create_engine(url)
+    with own_server() as running:
+        with migrated(running) as engine:
             populate(engine, max(sizes))
-            engine.dispose()
-            for size in sizes:
-                yield _point(running, home, size)
-        finally:
-            server.stop(home / "postgres", "immediate")
+        for size in sizes:
+            yield _point(running, size)
 
 
-def _point(running: server.Server, home: Path, size: int) -> Point:
+def _point(running: server.Server, size: int) -> Point:
     url = _copy(running, size)
     program = "from dagster_project.cli.decide import app; app()"
     command = [sys.executable, "-c", program, "run", "--json", "--at", MORNING.isoformat()]
-    environment = {**os.environ, "DATABASE_URL": url, "REVENUE_OS_HOME": str(home / "state")}
-    postmaster = int((running.data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-    cost = run(command, environment, also=[postmaster])
+    home = running.data_dir.with_name("state")
+    environment = {**os.environ, "DATABASE_URL": url, "REVENUE_OS_HOME": str(home)}
+    cost = run(command, environment, running)
     told = json.loads(cost.output.strip().splitlines()[-1])
     if told["completed"] != size:
         raise RuntimeError(f"{size} tenants were asked for and {told['completed']} were decided")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -15,11 +14,11 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from bench import peers
-from bench.measure import fsync_ms
+from bench.measure import fsync_ms, migrated, own_server
 from kernel import tenancy
 from kernel.delivery import contents, launch, send, setup
 from kernel.delivery.providers.base import Capabilities, Message, Outcome
-from models import address, migrate, server
+from models import address
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +66,15 @@ class Memory:
 
 def rounds(messages: int = 3000, times: int = 5) -> Iterator[Round]:
     """Ours and both peers in turns on one server, at batches of 10 and 100; every commit is durable."""
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        data_dir = Path(scratch) / "postgres"
-        running = server.start(data_dir)
-        try:
-            ours, theirs = running.url("bench"), sa.make_url(running.url("peers"))
-            address.ensure_database(ours)
-            migrate.upgrade(ours)
-            address.ensure_database(running.url("peers"))
-            peers.install(theirs)
-            engine = sa.create_engine(ours)
-            for turn in range(times):
-                for batch in (10, 100):
-                    yield _ours(engine, messages, batch, f"{turn}-{batch}", data_dir)
-                    yield _theirs("PgQueuer", theirs, messages, batch, data_dir)
-                    yield _theirs("Procrastinate", theirs, messages // 6, batch, data_dir)
-            engine.dispose()
-        finally:
-            server.stop(data_dir, "immediate")
+    with own_server() as running, migrated(running) as engine:
+        data_dir, theirs = running.data_dir, sa.make_url(running.url("peers"))
+        address.ensure_database(running.url("peers"))
+        peers.install(theirs)
+        for turn in range(times):
+            for batch in (10, 100):
+                yield _ours(engine, messages, batch, f"{turn}-{batch}", data_dir)
+                yield _theirs("PgQueuer", theirs, messages, batch, data_dir)
+                yield _theirs("Procrastinate", theirs, messages // 6, batch, data_dir)
 
 
 def ratios(found: Sequence[Round]) -> list[Ratio]:
@@ -121,17 +111,10 @@ def claims(times: int = 24) -> Iterator[Claims]:
 
     Two thousand jobs of the long ones were claimed and completed before, since the snapshot: they lie in the way.
     """
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch, ExitStack() as open_ones:
-        data_dir = Path(scratch) / "postgres"
-        running = server.start(data_dir)
-        open_ones.callback(server.stop, data_dir, "immediate")
+    with own_server() as running, ExitStack() as open_ones:
         queues = {}
         for jobs, is_old in ((100, False), (10_000, False), (10_000, True)):
-            url = running.url(f"claims{jobs}{is_old}".lower())
-            address.ensure_database(url)
-            migrate.upgrade(url)
-            engine = sa.create_engine(url)
-            open_ones.callback(engine.dispose)
+            engine = open_ones.enter_context(migrated(running, f"claims{jobs}{is_old}".lower()))
             _queue(engine, jobs)
             if is_old:
                 reader = open_ones.enter_context(engine.connect())

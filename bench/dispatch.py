@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from bench.decisions import MORNING, populate
+from bench.measure import database
 from kernel import members, tenancy
 from kernel.actions import acknowledge, dispatch
 from kernel.decisions import cycles
 from kernel.decisions.contract import Trigger
-from models import address, migrate, server
 
 _APPROVER = UUID(int=1)
 
@@ -32,24 +30,12 @@ class Point:
 
 def measure(changes: int = 1000) -> Point:
     """Dispatches at least `changes` configuration changes that cycles of as many tenants as it takes proposed."""
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        data_dir = Path(scratch) / "postgres"
-        running = server.start(data_dir)
-        engine = None
-        try:
-            url = running.url("bench")
-            address.ensure_database(url)
-            migrate.upgrade(url)
-            engine = sa.create_engine(url)
-            populate(engine, changes // 2)
-            trigger = Trigger(type="manual", source="bench", triggered_at=MORNING)
-            cycles.run(engine, None, clock=lambda: MORNING, trigger=trigger)
-            _approve(engine, changes)
-            return _point(engine)
-        finally:
-            if engine is not None:
-                engine.dispose()
-            server.stop(data_dir, "immediate")
+    with database() as (engine, _):
+        populate(engine, changes // 2)
+        trigger = Trigger(type="manual", source="bench", triggered_at=MORNING)
+        cycles.run(engine, None, clock=lambda: MORNING, trigger=trigger)
+        _approve(engine, changes)
+        return _point(engine)
 
 
 def _approve(engine: sa.Engine, changes: int) -> None:

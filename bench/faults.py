@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -27,10 +26,11 @@ import sqlalchemy as sa
 
 from bench import peers
 from bench.delivery import company
+from bench.measure import migrated, own_server
 from kernel import tenancy
 from kernel.delivery import reconcile, send
 from kernel.delivery.providers.base import Capabilities, Message, Outcome
-from models import address, migrate, server
+from models import address, server
 
 JOBS, SECONDS, LEASE = 600, 0.1, timedelta(seconds=6)
 _LIMIT = 180  # seconds after which what has no effect counts as lost
@@ -58,36 +58,30 @@ def table() -> Iterator[Outcomes]:
 
 
 def drive(system: System, fault: Literal["SIGKILL", "SIGSTOP"]) -> Outcomes:
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        data_dir, effects = Path(scratch) / "postgres", Path(scratch) / "effects"
+    with own_server() as running:
+        effects, url = running.data_dir.with_name("effects"), running.url("faults")
         effects.mkdir()
-        running = server.start(data_dir)
-        url = running.url("faults")
-        address.ensure_database(url)
-        try:
-            _fill(system, url)
-            started = time.monotonic()
-            workers = [_worker(system, url, effects, number) for number in (1, 2)]
-            _wait(lambda: len(_read(effects)) > JOBS // 5 + 17, 60)
-            hit = time.time()
-            victim = workers[0]
-            if fault == "SIGKILL":
-                victim.kill()
-            else:
-                victim.send_signal(signal.SIGSTOP)
-                waker = threading.Timer(3 * LEASE.total_seconds(), victim.send_signal, [signal.SIGCONT])
-                waker.start()
-            _wait(lambda: len({line["job"] for line in _read(effects)}) >= JOBS, _LIMIT)
-            if fault == "SIGSTOP":
-                waker.join()
-                time.sleep(2 * SECONDS + 3)  # what the sleeper still does after it woke
-            seconds = time.monotonic() - started
-            for worker in workers:
-                worker.kill()
-                worker.wait()
-            return _told(system, fault, _read(effects), hit, seconds, url)
-        finally:
-            server.stop(data_dir, "immediate")
+        _fill(system, running)
+        started = time.monotonic()
+        workers = [_worker(system, url, effects, number) for number in (1, 2)]
+        _wait(lambda: len(_read(effects)) > JOBS // 5 + 17, 60)
+        hit = time.time()
+        victim = workers[0]
+        if fault == "SIGKILL":
+            victim.kill()
+        else:
+            victim.send_signal(signal.SIGSTOP)
+            waker = threading.Timer(3 * LEASE.total_seconds(), victim.send_signal, [signal.SIGCONT])
+            waker.start()
+        _wait(lambda: len({line["job"] for line in _read(effects)}) >= JOBS, _LIMIT)
+        if fault == "SIGSTOP":
+            waker.join()
+            time.sleep(2 * SECONDS + 3)  # what the sleeper still does after it woke
+        seconds = time.monotonic() - started
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        return _told(system, fault, _read(effects), hit, seconds, url)
 
 
 def _told(
@@ -116,13 +110,13 @@ def _refused(url: str) -> int:
     return found
 
 
-def _fill(system: System, url: str) -> None:
+def _fill(system: System, running: server.Server) -> None:
     if system == "ours":
-        migrate.upgrade(url)
-        engine = sa.create_engine(url)
-        company(engine, JOBS, "faults", chunk_size=30)
-        engine.dispose()
+        with migrated(running, "faults") as engine:
+            company(engine, JOBS, "faults", chunk_size=30)
         return
+    url = running.url("faults")
+    address.ensure_database(url)
     peers.install(sa.make_url(url))
     peers.enqueue(system, sa.make_url(url), JOBS)
 

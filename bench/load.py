@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from bench.measure import database
 from kernel import tenancy
 from kernel.landing import load
-from models import address, migrate, server
 
 _NOW = datetime(2026, 7, 1, tzinfo=UTC)
 _HEADER = "source_key,occurred_at,event_type,contact_key,properties\n"
@@ -32,25 +31,16 @@ class Turn:
 
 def turns(rows: int, times: int = 3) -> Iterator[Turn]:
     """Loads a new file of events and copies it bare, `times` times; the last turn holds the medians."""
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        running = server.start(Path(scratch) / "postgres")
-        url = running.url("bench")
-        address.ensure_database(url)
-        migrate.upgrade(url)
-        engine = sa.create_engine(url)
+    with database() as (engine, folder):
         with engine.begin() as connection:
             tenancy.service(connection)
             tenancy.create(connection, "bench", "Bench", "USD")
-        _contacts(engine, Path(scratch))
+        _contacts(engine, folder)
         found = []
-        try:
-            for turn in range(times):
-                file = _events(Path(scratch) / "events.csv", rows, turn)
-                found.append(_turn(engine, file, rows))
-                yield found[-1]
-        finally:
-            engine.dispose()
-            server.stop(Path(scratch) / "postgres", "immediate")
+        for turn in range(times):
+            file = _events(folder / "events.csv", rows, turn)
+            found.append(_turn(engine, file, rows))
+            yield found[-1]
         yield Turn(
             rows,
             statistics.median(turn.loader_rows_per_second for turn in found),

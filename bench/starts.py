@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +20,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from bench.delivery import Memory, company
+from bench.measure import database, migrated, own_server
 from kernel import tenancy
 from kernel.delivery import send
-from models import address, migrate, server
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _FLOOD = 20_000  # people of the tenant that floods
@@ -44,11 +44,7 @@ class Starts:
 
 def fairness(tenants: int = 99, seconds: float = 20, turns: int = 2) -> Iterator[Starts]:
     """Small campaigns that become due one after the other, alone and beside a flood, in turns, with one worker."""
-    with _server() as running:
-        url = running.url("fairness")
-        address.ensure_database(url)
-        migrate.upgrade(url)
-        engine = sa.create_engine(url)
+    with database() as (engine, _):
         for turn in range(turns):
             for is_flooded in (False, True):
                 first = datetime.now(UTC) + timedelta(seconds=tenants * 0.15 + 5)
@@ -64,16 +60,15 @@ def fairness(tenants: int = 99, seconds: float = 20, turns: int = 2) -> Iterator
                 with _working(engine):
                     _until_begun(engine, others)
                 yield _waits(engine, "one floods" if is_flooded else "idle", others)
-        engine.dispose()
 
 
 def woken(tenants: int = 100, minutes: float = 5) -> Iterator[Starts]:
     """The same woken by the sensor of a Dagster daemon, over some minutes, beside a flood and a job of a dead worker."""
-    with _server() as running, tempfile.TemporaryDirectory(prefix="revenue-os-home-") as home:
-        url = running.url("starts")
-        address.ensure_database(url)
-        migrate.upgrade(url)
-        engine = sa.create_engine(url)
+    with (
+        own_server() as running,
+        migrated(running, "starts") as engine,
+        tempfile.TemporaryDirectory(prefix="revenue-os-home-") as home,
+    ):
         dead = company(engine, 10, "dead")
         send.Worker(engine, "dead", lambda _account: Memory(10), lease=timedelta(seconds=1)).claim(1)
         company(engine, _FLOOD, "flood", chunk_size=100)
@@ -84,19 +79,9 @@ def woken(tenants: int = 100, minutes: float = 5) -> Iterator[Starts]:
             )
             for number in range(tenants)
         ]
-        with _daemon(url, Path(home)):
+        with _daemon(running.url("starts"), Path(home)):
             _until_begun(engine, [*others, dead])
         yield _waits(engine, "woken by the sensor", [*others, dead])
-        engine.dispose()
-
-
-@contextmanager
-def _server() -> Iterator[server.Server]:
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch, ExitStack() as open_ones:
-        data_dir = Path(scratch) / "postgres"
-        running = server.start(data_dir)
-        open_ones.callback(server.stop, data_dir, "immediate")
-        yield running
 
 
 class _Slow(Memory):

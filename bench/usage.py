@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,13 +18,12 @@ from uuid import UUID, uuid4
 import psutil
 import sqlalchemy as sa
 
-from bench.measure import fsync_ms
+from bench.measure import database, fsync_ms
 from kernel import members, tenancy
 from kernel.usage import close, dispute, plans, recount, sites
 from kernel.usage.batch import Intake
 from kernel.usage.plans import Terms
 from kernel.usage.sites import Site
-from models import address, migrate, server
 
 AT = datetime(2026, 1, 15, 10, tzinfo=UTC)
 _CLOSE_AT = datetime(2026, 2, 1, 6, tzinfo=UTC)
@@ -70,21 +68,21 @@ class Turn:
 
 def turns(events: int, times: int = 3) -> Iterator[Turn]:
     """Meters a new file and copies its rows bare, in turns; keys, payload hashes and messages are ours alone."""
-    with database() as (engine, data_dir):
+    with database() as (engine, folder):
         tenant_id, site = shop(engine, "batch")
         with engine.begin() as connection:
             connection.exec_driver_sql(_BARE)
         found = []
         for turn in range(times):
-            file = _file(data_dir.parent / f"{turn}.jsonl", site, events, turn)
-            before = fsync_ms(data_dir)
+            file = _file(folder / f"{turn}.jsonl", site, events, turn)
+            before = fsync_ms(folder)
             started = time.perf_counter()
             taken = Intake(engine, site, "1", "bench", lambda: AT).take(file)
             ours = time.perf_counter() - started
             if taken.statuses["queued"] != events:
                 raise RuntimeError(f"{events} events became {dict(taken.statuses)}")
             bare = _copied(engine, tenant_id, events * turn, events)
-            probe = (before + fsync_ms(data_dir)) / 2
+            probe = (before + fsync_ms(folder)) / 2
             found.append(
                 Turn(
                     events, round(events / ours), round(events / bare), round(bare / ours, 2), round(probe, 2)
@@ -113,7 +111,7 @@ class Step:
 
 def month(rows: int) -> Iterator[Step]:
     """A month of two sites with half of the rows each: found, counted, closed; then the pack of one of them."""
-    with database() as (engine, data_dir):
+    with database() as (engine, folder):
         tenant_id, first = shop(engine, "month")
         with engine.begin() as connection:
             members.add(connection, tenant_id, uuid4(), "Ann", "approver")
@@ -136,8 +134,7 @@ def month(rows: int) -> Iterator[Step]:
                 close.close(connection, tenant_id, "2026-01", at=_CLOSE_AT, actor="Ann")
 
         def export() -> None:
-            folder = data_dir.parent / "pack"
-            dispute.export(engine, tenant_id, first.id, "2026-01", folder, actor="Ann", at=_CLOSE_AT)
+            dispute.export(engine, tenant_id, first.id, "2026-01", folder / "pack", actor="Ann", at=_CLOSE_AT)
 
         for name, count, step in (
             ("reconcile", rows, reconcile), ("close", rows, freeze), ("export", rows // 2, export),
@@ -147,21 +144,6 @@ def month(rows: int) -> Iterator[Step]:
                 step()
                 seconds = time.perf_counter() - started
             yield Step(name, count, round(seconds, 1), round(count / seconds), round(peak[0]))
-
-
-@contextmanager
-def database() -> Iterator[tuple[sa.Engine, Path]]:
-    with tempfile.TemporaryDirectory(prefix="revenue-os-bench-") as scratch:
-        data_dir = Path(scratch) / "postgres"
-        url = server.start(data_dir).url("bench")
-        address.ensure_database(url)
-        migrate.upgrade(url)
-        engine = sa.create_engine(url)
-        try:
-            yield engine, data_dir
-        finally:
-            engine.dispose()
-            server.stop(data_dir, "immediate")
 
 
 def shop(engine: sa.Engine, slug: str) -> tuple[UUID, Site]:

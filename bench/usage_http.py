@@ -15,7 +15,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from bench.usage import AT, database, shop
+from bench.measure import database
+from bench.usage import AT, shop
 from kernel import tenancy
 from kernel.usage import sites
 

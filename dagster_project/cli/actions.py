@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,9 +21,6 @@ from kernel.text import UNSEEN
 
 app = typer.Typer(help="Actions and tickets: list, show, answer, carry out, take back.", no_args_is_help=True)
 _SHOWN = 100
-# What it takes to make another payload of the same beginning: 64 bits, not 32.
-_HASH_DIGITS = 16
-
 
 Id = Annotated[str, typer.Argument(help=f"Id, or its beginning of at least {SHORTEST} characters.")]
 OneOrAll = Annotated[str, typer.Option("--tenant", "-t", help="Slug or id; all when left out.")]
@@ -40,7 +38,7 @@ def list_actions(
     from kernel import tenancy
     from models.statements import statements
 
-    now = _now()
+    now = asked.now()
     with ui.connection() as connection:
         found = tenancy.find(connection, tenant).id if tenant else None
         given = {"tenant_id": found, "everything": everything, "at": now, "limit": None}
@@ -78,14 +76,11 @@ def tickets(
 @app.command()
 def show(action: Id, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
     """An action in words: what, why, the gates then and now, what it scored, and what has happened to it."""
-    from kernel import tenancy
     from models.statements import statements
 
-    now = _now()
-    with ui.connection() as connection:
-        found = tenancy.find(connection, tenant)
-        tenancy.service(connection, found.id)
-        given = {"tenant_id": found.id, "id": _find(connection, found.id, action)}
+    now = asked.now()
+    with asked.of(tenant) as (connection, found):
+        given = {"tenant_id": found.id, "id": _find(connection, found.id, action, "action")}
         row = dict(connection.execute(statements("actions")["shown"], given).mappings().one())
         events = [
             dict(event) for event in connection.execute(statements("actions")["events"], given).mappings()
@@ -111,7 +106,7 @@ def show(action: Id, tenant: asked.Tenant, as_json: ui.Json = False) -> None:
         ui.emit([views.ticket(each, False, True) for each in work], as_json, title="Tickets (UTC)")
     ui.emit([views.step(event) for event in events], as_json, title="History (UTC)")
     if answerable:
-        short, digest = str(given["id"])[:SHORTEST], row["payload_hash"][:_HASH_DIGITS]
+        short, digest = str(given["id"])[:SHORTEST], row["payload_hash"][: asked.HASH_DIGITS]
         despite = "".join(f" --despite {gate}" for gate in closed)
         ui.step(
             "Approve",
@@ -126,7 +121,7 @@ def approve(
     action: Id,
     tenant: asked.Tenant,
     payload_hash: Annotated[
-        str, typer.Option("--hash", help=f"Of what was shown, or its first {_HASH_DIGITS} digits.")
+        str, typer.Option("--hash", help=f"Of what was shown, or its first {asked.HASH_DIGITS} digits.")
     ],
     despite: Annotated[
         list[str] | None,
@@ -138,9 +133,8 @@ def approve(
     """Agree to exactly what was shown under the hash, and under the gates of now."""
     from kernel.actions import acknowledge
 
-    now = _now()
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
+    now = asked.now()
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
         row = _stored(connection, tenant_id, found)
         gates = _gates_of(connection, tenant_id, now)
         closed = views.closed_gates(row["gate_states"], gates)
@@ -152,7 +146,7 @@ def approve(
             tenant_id,
             who,
             found,
-            _whole_hash(row["payload_hash"], payload_hash),
+            asked.whole_hash(row["payload_hash"], payload_hash, "action", "show"),
             now,
             shown=gates,
         )
@@ -167,7 +161,7 @@ def apply(as_json: ui.Json = False) -> None:
     """Carry out now what is approved, for every tenant, as the sensor of revenue-os up does."""
     from kernel.actions import dispatch
 
-    means: dict[str, Any] = {"clock": _now, "sleep": time.sleep, "worker": "command"}
+    means: dict[str, Any] = {"clock": asked.now, "sleep": time.sleep, "worker": "command"}
     engine = ui.connect()
     settled = asdict(dispatch.reconcile(engine, **means))
     done = asdict(dispatch.run_due(engine, **means))
@@ -191,9 +185,8 @@ def reject(
     """Refuse it, with the reason."""
     from kernel.actions import acknowledge
 
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        acknowledge.reject(connection, tenant_id, who, found, why, _now())
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        acknowledge.reject(connection, tenant_id, who, found, why, asked.now())
     ui.emit({"id": found, "status": "rejected"}, as_json)
 
 
@@ -213,10 +206,9 @@ def snooze(
     # Nothing waits longer than three days; a year is no number of hours that overflows.
     if not 0 < hours <= 24 * 365:
         ui.fail(f"--hours {hours} is no time to wait: give a number of hours above 0")
-    until = _now() + timedelta(hours=hours)
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        acknowledge.snooze(connection, tenant_id, who, found, until, _now())
+    until = asked.now() + timedelta(hours=hours)
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        acknowledge.snooze(connection, tenant_id, who, found, until, asked.now())
     ui.emit({"id": found, "snoozed_until": until}, as_json)
 
 
@@ -233,9 +225,8 @@ def edit(
     from kernel.actions import acknowledge
 
     new_value = _value(value)
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        made = acknowledge.edit(connection, tenant_id, who, found, new_value, why, _now())
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        made = acknowledge.edit(connection, tenant_id, who, found, new_value, why, asked.now())
     ui.emit({"id": found, "status": "awaiting_ack", "hash": made}, as_json)
     ui.step("Next", "somebody else has to approve it: revenue-os actions show tells them how")
 
@@ -247,9 +238,8 @@ def abort(
     """Stop it; what is applied already is taken back with the next run."""
     from kernel.actions import acknowledge
 
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        status = acknowledge.abort(connection, tenant_id, who, found, why, _now())
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        status = acknowledge.abort(connection, tenant_id, who, found, why, asked.now())
     ui.emit({"id": found, "status": status}, as_json)
 
 
@@ -261,10 +251,9 @@ def revert(
     from kernel.actions import abort as aborting
     from kernel.actions import acknowledge
 
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        acknowledge.request_revert(connection, tenant_id, who, found, why, _now())
-    outcome = aborting.revert(ui.connect(), {"tenant_id": tenant_id, "id": found}, _now)
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        acknowledge.request_revert(connection, tenant_id, who, found, why, asked.now())
+    outcome = aborting.revert(ui.connect(), {"tenant_id": tenant_id, "id": found}, asked.now)
     ui.emit({"id": found, "outcome": outcome}, as_json)
 
 
@@ -275,9 +264,8 @@ def settle(
     """Leave what failed verification as it is, and end it: unmeasured, its tickets done."""
     from kernel.actions import acknowledge
 
-    with ui.connection() as connection:
-        tenant_id, who, found = _asked(connection, tenant, user, action)
-        acknowledge.settle(connection, tenant_id, who, found, why, _now())
+    with _answering(tenant, user, action) as (connection, tenant_id, who, found):
+        acknowledge.settle(connection, tenant_id, who, found, why, asked.now())
     ui.emit({"id": found, "status": "closed", "outcome": "not_measurable"}, as_json)
 
 
@@ -292,14 +280,10 @@ def done(
     as_json: ui.Json = False,
 ) -> None:
     """Report a ticket as done; an action that was nothing else ends with it."""
-    from kernel import tenancy
     from kernel.actions import acknowledge
 
-    with ui.connection() as connection:
-        tenant_id = tenancy.find(connection, tenant).id
-        who = _who(connection, tenant_id, user)
-        found = _find(connection, tenant_id, ticket, "ticket")
-        status = acknowledge.done(connection, tenant_id, who, found, why, _now())
+    with _answering(tenant, user, ticket, "ticket") as (connection, tenant_id, who, found):
+        status = acknowledge.done(connection, tenant_id, who, found, why, asked.now())
     ui.emit({"id": found, "status": "done", "action": status}, as_json)
     if status == "verify_failed":
         ui.step(
@@ -308,29 +292,20 @@ def done(
         ui.step("", "revenue-os actions abort takes back what can be")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+@contextmanager
+def _answering(
+    tenant: str, user: str, beginning: str, what: str = "action"
+) -> Iterator[tuple[Any, UUID, UUID, UUID]]:
+    """A transaction in which a user of a tenant speaks about an action or a ticket, with the ids of these three."""
+    from kernel import members, tenancy
+
+    with ui.connection() as connection:
+        tenant_id = tenancy.find(connection, tenant).id
+        who = members.find(connection, tenant_id, asked.named(user)).user_id
+        yield connection, tenant_id, who, _find(connection, tenant_id, beginning, what)
 
 
-def _asked(connection: Any, tenant: str, user: str, action: str) -> tuple[UUID, UUID, UUID]:
-    """Tenant, user and action by what was typed."""
-    from kernel import tenancy
-
-    tenant_id = tenancy.find(connection, tenant).id
-    return tenant_id, _who(connection, tenant_id, user), _find(connection, tenant_id, action)
-
-
-def _who(connection: Any, tenant_id: UUID, user: str) -> UUID:
-    from dagster_project.settings import settings
-    from kernel import members
-
-    asked = user or settings().user
-    if not asked:
-        ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
-    return members.find(connection, tenant_id, asked).user_id
-
-
-def _find(connection: Any, tenant_id: UUID, beginning: str, what: str = "action") -> UUID:
+def _find(connection: Any, tenant_id: UUID, beginning: str, what: str) -> UUID:
     from models.statements import statements
 
     name, listing = {"action": ("by_prefix", "list"), "ticket": ("ticket_by_prefix", "tickets")}[what]
@@ -371,15 +346,6 @@ def _value(text: str) -> Any:
     if UNSEEN.search(written) or "\\u00" in written:
         ui.fail("--value has characters that cannot be seen: write it in plain text")
     return found
-
-
-def _whole_hash(stored: str, beginning: str) -> str:
-    """The stored hash if it begins so. Told the right one, people would approve what they have not seen."""
-    if len(beginning) < _HASH_DIGITS:
-        ui.fail(f"hash {beginning!r} is too short: give at least {_HASH_DIGITS} digits")
-    if not stored.startswith(beginning.lower()):
-        ui.fail("the action is not what was shown: show it again and approve what you see then")
-    return stored
 
 
 def _gates_of(connection: Any, tenant_id: UUID, at: datetime) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
@@ -102,7 +103,7 @@ def stage(
     to: Annotated[
         Literal["P0", "P1", "P2", "P3"] | None, typer.Option(help="The next one; P2 takes P3 back.")
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")] = "",
+    why: asked.PerhapsWhy = "",
     days: Annotated[int, typer.Option(help="For how long P3 is approved.")] = 30,
     user: asked.As = "",
     as_json: ui.Json = False,
@@ -153,7 +154,7 @@ def change_settings(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as threshold=0.92. Several times.")
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")] = "",
+    why: asked.PerhapsWhy = "",
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
@@ -208,6 +209,13 @@ def _rule(connection: Any, tenant_id: UUID, given: str) -> UUID:
     return usage_views.id_of(
         given, [row._asdict() for row in promotion.listed(connection, tenant_id)], "rule"
     )
+
+
+def _answered(answer: Callable[..., Any], rule: str, tenant: str, user: str) -> Any:
+    """What a person's answer makes of a rule."""
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        return answer(connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now())
 
 
 @rules.command("list")
@@ -323,11 +331,7 @@ def promote_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json
     """Let a rule decide."""
     from kernel.books import promotion
 
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user)
-        told = promotion.promote(
-            connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now()
-        )
+    told = _answered(promotion.promote, rule, tenant, user)
     if as_json:
         ui.emit(told, as_json)
         return
@@ -340,9 +344,7 @@ def retire_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json:
     """Let a rule decide no more."""
     from kernel.books import promotion
 
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user)
-        promotion.retire(connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now())
+    _answered(promotion.retire, rule, tenant, user)
     ui.emit({"rule": rule, "status": "retired"}, as_json)
 
 
@@ -351,7 +353,5 @@ def reject_rule(rule: _Rule, tenant: asked.Tenant, user: asked.As = "", as_json:
     """Say that a candidate is no rule."""
     from kernel.books import promotion
 
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user)
-        promotion.reject(connection, found.id, _rule(connection, found.id, rule), by=who, at=asked.now())
+    _answered(promotion.reject, rule, tenant, user)
     ui.emit({"rule": rule, "status": "rejected"}, as_json)

@@ -17,7 +17,7 @@ def canary(
         Literal["model", "ruleset", "calibrator", "autopost"] | None,
         typer.Option(help="End the one of this kind: it decides about nothing more."),
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")] = "",
+    why: asked.PerhapsWhy = "",
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:

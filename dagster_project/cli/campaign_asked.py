@@ -1,4 +1,4 @@
-"""What was typed to `revenue-os campaign`, as what it stands for: tenants, people, runs, instants, accounts.
+"""What was typed, as what it stands for: tenants, people, runs, instants, accounts.
 
 Refusals of the kernel stand there; what a command says stands in `campaign_views`.
 """
@@ -45,6 +45,8 @@ As = Annotated[
     str, typer.Option("--as", help="Who speaks: name or id of a user of the tenant; else REVENUE_OS_USER.")
 ]
 Why = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.", callback=worded)]
+# Of a command that also shows: what it changes is worded.
+PerhapsWhy = Annotated[str, typer.Option("--why", help="The reason; it is kept for good.")]
 
 
 @contextmanager
@@ -58,17 +60,23 @@ def of(tenant: str) -> Iterator[tuple[sa.Connection, tenancy.Tenant]]:
         yield connection, found
 
 
-def speaker(connection: sa.Connection, tenant_id: UUID, user: str, roles: Sequence[str] = ()) -> str:
-    """The id of who speaks, as records keep it: who may approve, unless other roles may. Fails for anybody else."""
+def named(user: str) -> str:
+    """Who speaks, as typed or set. Fails for nobody; whether they may, is asked elsewhere."""
     from dagster_project.settings import settings
-    from kernel import members
 
-    asked = user or settings().user
-    if not asked:
+    who = user or settings().user
+    if not who:
         ui.fail(
             "name who speaks with --as, or set REVENUE_OS_USER; revenue-os tenant member lists and adds people"
         )
-    found = members.find(connection, tenant_id, asked)
+    return who
+
+
+def speaker(connection: sa.Connection, tenant_id: UUID, user: str, roles: Sequence[str] = ()) -> str:
+    """The id of who speaks, as records keep it: who may approve, unless other roles may. Fails for anybody else."""
+    from kernel import members
+
+    found = members.find(connection, tenant_id, named(user))
     allowed = roles or members.APPROVERS
     if found.role not in allowed:
         ui.fail(f"{found.name} is no {' or '.join(sorted(allowed))} of the tenant: ask one")
@@ -165,12 +173,15 @@ def addresses(given: list[str] | None, file: Path | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def whole_hash(stored: str, beginning: str) -> str:
-    """The stored hash if it begins so. Told the right one, people would approve what they have not seen."""
+def whole_hash(stored: str, beginning: str, what: str = "content", show: str = "preview") -> str:
+    """The stored hash if it begins so. Told the right one, people would approve what they have not seen.
+
+    `what` it is of, and the word for how to `show` that, are for the error.
+    """
     if len(beginning) < HASH_DIGITS:
         ui.fail(f"hash {beginning!r} is too short: give at least {HASH_DIGITS} digits")
     if not stored.startswith(beginning.lower()):
-        ui.fail("the content is not what was shown: preview it again and approve what you see then")
+        ui.fail(f"the {what} is not what was shown: {show} it again and approve what you see then")
     return stored
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import typer
 
 from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui, usage_care, usage_doors, usage_meters, usage_month
+from dagster_project.cli import ui, usage_care, usage_doors, usage_meters, usage_month, usage_pack
 from dagster_project.cli import usage_views as views
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(usage_meters.app, name="meters")
 app.command()(usage_doors.ingest)
 app.command()(usage_doors.serve)
-# Without a name its commands are of this group.
+# Without a name their commands are of this group.
 app.add_typer(usage_month.app)
+app.add_typer(usage_pack.app)
 app.command()(usage_care.marts)
 app.command()(usage_care.watch)
 app.command()(usage_care.buffer)

@@ -1,6 +1,7 @@
-"""What is done with a month of usage: recounting, closing, invoicing, correcting it, and proving it to others.
+"""What is done with a month of usage: recounting, closing, invoicing and correcting it.
 
-What comes in, sites and plans stand in `usage`. Refusals of the kernel stand there.
+What comes in, sites and plans stand in `usage`, proving a month to others in `usage_pack`; refusals of the kernel stand
+there.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
@@ -19,16 +20,11 @@ from dagster_project.cli import campaign_asked as asked
 from dagster_project.cli import ui
 from dagster_project.cli import usage_views as views
 
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-app = typer.Typer(help="Months of usage: recount, close, invoice, correct, export.", no_args_is_help=True)
+app = typer.Typer(help="Months of usage: recount, close, invoice, correct.", no_args_is_help=True)
 
 _LATE_DAYS = 3
 
-_Month = Annotated[str, typer.Option("--month", help="In UTC, as 2026-01.")]
 _AnyMonth = Annotated[str | None, typer.Option("--month", help="In UTC, as 2026-01; all when left out.")]
-_Site = Annotated[str, typer.Option("--site", help="Public id or id.")]
 _Adjustments = Annotated[list[str] | None, typer.Argument(metavar="ADJUSTMENT")]
 _Late = Annotated[
     str | None, typer.Option("--late", metavar="MONTH", help="All late events of a month that wait.")
@@ -124,7 +120,7 @@ def recount(
 
 @app.command()
 def close(
-    month: _Month,
+    month: Annotated[str, typer.Option("--month", help="In UTC, as 2026-01.")],
     tenant: asked.Tenant,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what is in the way.")] = False,
     user: asked.As = "",
@@ -142,7 +138,7 @@ def close(
         tenancy.service(connection)
         found = tenancy.find(connection, tenant)
         if not dry_run:
-            who = _speaker(user)
+            who = asked.named(user)
             months.begin_closing(connection, found.id, at=now)
             recounts.find(connection, found.id, now)
     if not dry_run:
@@ -181,8 +177,6 @@ def invoice(
     as_json: ui.Json = False,
 ) -> None:
     """Invoices with their lines, and the hash of the snapshot that each site's lines rest on, of all months or one."""
-    from uuid import UUID
-
     from kernel.usage import evidence, invoices, sites
 
     with asked.of(tenant) as (connection, found):
@@ -193,7 +187,7 @@ def invoice(
                 connection,
                 found.id,
                 views.id_of(final, known, "invoice"),
-                actor=_speaker(user),
+                actor=asked.named(user),
                 at=asked.now(),
             )
             ui.emit(made if as_json else views.row(made, names=names), as_json, title="Final")
@@ -266,7 +260,7 @@ def adjust(
                 rows if as_json else [views.adjustment(row) for row in rows], as_json, title="Adjustments"
             )
             return
-        given: Any = {"reason": why, "actor": _speaker(user), "at": asked.now()}
+        given: Any = {"reason": why, "actor": asked.named(user), "at": asked.now()}
         if message is not None:
             made = adjustments.credit(connection, found.id, message, **given)
         elif month is None or site is None:
@@ -291,10 +285,7 @@ def approve(
     """Approve corrections that others asked for, all that are named or none."""
     from kernel.usage import adjustments
 
-    with asked.of(tenant) as (connection, found):
-        who = _speaker(user)
-        named = _waiting(connection, found.id, ids, late)
-        done = adjustments.approve(connection, found.id, named, actor=who, at=asked.now())
+    done = _answered(adjustments.approve, tenant, ids, late, user)
     paid = Counter[tuple[str, str]]()
     for each in done:
         paid[each.of_year_month, each.pays] += each.quantity
@@ -319,94 +310,31 @@ def refuse(
     """Refuse corrections that were asked for, or take your own back, all that are named or none."""
     from kernel.usage import adjustments
 
-    with asked.of(tenant) as (connection, found):
-        who = _speaker(user)
-        named = _waiting(connection, found.id, ids, late)
-        done = adjustments.refuse(connection, found.id, named, why=why, actor=who, at=asked.now())
+    done = _answered(partial(adjustments.refuse, why=why), tenant, ids, late, user)
     ui.emit([{"adjustment": each} for each in done], as_json, title="Refused")
 
 
-@app.command()
-def export(
-    month: _Month,
-    site: _Site,
-    tenant: asked.Tenant,
-    folder: Annotated[Path, typer.Option(help="Where the files go.", file_okay=False)] = Path(),
-    user: asked.As = "",
-    as_json: ui.Json = False,
-) -> None:
-    """Write the dispute pack of a site's month: its rows, what they come to, and the program that checks both."""
-    from dagster_project.settings import settings
-    from kernel.usage import dispute, sites
-
-    who = _speaker(user)
-    with asked.of(tenant) as (connection, found):
-        site_id = sites.find(connection, found.id, site).id
-    with ui.spinner("Writing", as_json):
-        pack = dispute.export(
-            ui.connect(), found.id, site_id, month, folder, actor=who, at=asked.now(), archives=settings().usage_archive
-        )  # fmt: skip
-    ui.emit(pack, as_json, title="Dispute pack")
-
-
-@app.command()
-def verify(
-    file: Annotated[Path, typer.Argument(help="dispute-SITE-MONTH.csv; its manifest is beside it.")],
-    event: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Prove that this event is one of the rows.")
-    ] = None,
-    snapshot: Annotated[
-        str | None, typer.Option(metavar="HASH", help="The snapshot's hash as the invoice has it.")
-    ] = None,
-    as_json: ui.Json = False,
-) -> None:
-    """Check a dispute pack byte by byte, without a database; 1 when something is wrong with it."""
-    from kernel.usage import verify as checking
-
-    try:
-        report = checking.verify(file, event=event, snapshot=snapshot)
-    except OSError as error:
-        ui.fail(f"{error.filename} cannot be read: {error.strerror}")
-    if as_json:
-        ui.emit(
-            {"is_sound": not report.findings, "findings": report.findings, "facts": report.facts}, as_json
-        )
-    else:
-        for sentence in report.findings or report.facts:
-            typer.echo(ui.lines(sentence))
-    if report.findings:
-        raise typer.Exit(1)
-
-
-def _waiting(
-    connection: sa.Connection, tenant_id: UUID, ids: Sequence[str] | None, late: str | None
-) -> list[UUID]:
-    """The adjustments that are named, and the late ones of a month that nobody decided."""
+def _answered(
+    answer: Callable[..., Any], tenant: str, ids: Sequence[str] | None, late: str | None, user: str
+) -> Any:
+    """What an answer makes of the adjustments that are named, and of the late ones of a month that nobody decided."""
     from kernel.usage import adjustments
 
-    known = adjustments.listed(connection, tenant_id)
-    named = [views.id_of(each, known, "adjustment") for each in ids or []]
-    if late is not None:
-        named += [
-            row["id"]
-            for row in known
-            if row["kind"] == "late" and row["of_year_month"] == late
-            and row["approved_at"] is None and row["refused_at"] is None
-        ]  # fmt: skip
-    if not named:
-        ui.fail("nothing waits for approval there: name adjustments, or a month with --late")
-    return named
+    with asked.of(tenant) as (connection, found):
+        who = asked.named(user)
+        known = adjustments.listed(connection, found.id)
+        named = [views.id_of(each, known, "adjustment") for each in ids or []]
+        if late is not None:
+            named += [
+                row["id"]
+                for row in known
+                if row["kind"] == "late" and row["of_year_month"] == late
+                and row["approved_at"] is None and row["refused_at"] is None
+            ]  # fmt: skip
+        if not named:
+            ui.fail("nothing waits for approval there: name adjustments, or a month with --late")
+        return answer(connection, found.id, named, actor=who, at=asked.now())
 
 
 def _worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _speaker(user: str) -> str:
-    """Who speaks; whether they may, the kernel says."""
-    from dagster_project.settings import settings
-
-    who = user or settings().user
-    if not who:
-        ui.fail("name who speaks with --as, or set REVENUE_OS_USER")
-    return who

@@ -22,11 +22,9 @@ _BEGINNING = re.compile(r"[0-9a-f-]{8,36}")
 
 def listed(connection: sa.Connection, tenant_id: UUID) -> list[dict[str, Any]]:
     """The chart of accounts, by code."""
-    tenancy.service(connection, tenant_id)
     columns = accounts.c
     query = sa.select(columns.code, columns.name, columns.type, columns.category, columns.is_active)
-    rows = connection.execute(query.where(columns.tenant_id == tenant_id).order_by(columns.code))
-    return [row._asdict() for row in rows]
+    return _records(connection, tenant_id, query.where(columns.tenant_id == tenant_id).order_by(columns.code))
 
 
 def add(
@@ -49,7 +47,6 @@ def add(
 
 def banks(connection: sa.Connection, tenant_id: UUID) -> list[dict[str, Any]]:
     """The accounts that statements come of, by name, with how many lines each has and its newest day."""
-    tenancy.service(connection, tenant_id)
     columns = bank_accounts.c
     lines = (
         sa.select(
@@ -64,8 +61,7 @@ def banks(connection: sa.Connection, tenant_id: UUID) -> list[dict[str, Any]]:
         columns.name, columns.kind, columns.currency, columns.account_code, sa.func.coalesce(lines.c.lines, 0).label("lines"),
         lines.c.newest,
     ).outerjoin(lines, lines.c.bank_account_id == columns.id)  # fmt: skip
-    rows = connection.execute(query.where(columns.tenant_id == tenant_id).order_by(columns.name))
-    return [row._asdict() for row in rows]
+    return _records(connection, tenant_id, query.where(columns.tenant_id == tenant_id).order_by(columns.name))
 
 
 def add_bank(
@@ -155,6 +151,11 @@ def imported_at(connection: sa.Connection, tenant_id: UUID, file_id: UUID) -> da
     columns = statement_files.c
     query = sa.select(columns.imported_at).where(columns.tenant_id == tenant_id, columns.id == file_id)
     return connection.execute(query).scalar_one().astimezone(UTC)
+
+
+def _records(connection: sa.Connection, tenant_id: UUID, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    tenancy.service(connection, tenant_id)
+    return [row._asdict() for row in connection.execute(query)]
 
 
 def _insert(

@@ -20,7 +20,7 @@ from kernel.books.labels import Label
 from quality.books import INVARIANTS
 from samples.statements import SMALL, statements
 from tests.fakes.language_model import Service, serving
-from tests.orchestration.location import location
+from tests.orchestration.location import run, tick
 
 BEGINS = datetime(2025, 11, 1, tzinfo=UTC)
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
@@ -79,23 +79,6 @@ def shop(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     return Shop(engine, made.tenant_id, made.owner, tmp_path / "books_inbox" / made.slug)
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
-
-
-def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
-    loaded = location()
-    context = dg.build_sensor_context(instance=instance, definitions=loaded)
-    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
-    return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
-
-
-def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
-    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
-
-
 def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
 
@@ -103,10 +86,10 @@ def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 def test_a_night_imports_decides_reports_and_proposes_for_every_tenant_that_keeps_books(
     shop: Shop, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    assert _tick("books_statements", instance) == "0 statements wait"
+    assert tick("books_statements", instance) == "0 statements wait"
     handed_over = shop.hand_over()
-    assert _tick("books_statements", instance).tags["files"] == str(handed_over)
-    result = _run("keep_books", instance)
+    assert tick("books_statements", instance).tags["files"] == str(handed_over)
+    result = run("keep_books", instance)
     lines = shop.ask("select count(*) from books.transactions")[0][0]
     assert lines > 100
     assert shop.ask(
@@ -117,15 +100,15 @@ def test_a_night_imports_decides_reports_and_proposes_for_every_tenant_that_keep
     assert {*INVARIANTS, "each_line_is_booked_once"} < found.keys()
     assert all(found.values())
     assert len(list((tmp_path / "books_reports").glob("*/shadow_*"))) == 5
-    assert _tick("books_statements", instance) == "0 statements wait"
+    assert tick("books_statements", instance) == "0 statements wait"
 
 
 def test_the_same_night_again_changes_nothing(shop: Shop, instance: dg.DagsterInstance) -> None:
     shop.hand_over()
-    _run("keep_books", instance)
+    run("keep_books", instance)
     counts = "select (select count(*) from books.decisions), (select count(*) from books.journal_entries)"
     before = shop.ask(counts)
-    _run("keep_books", instance)
+    run("keep_books", instance)
     assert shop.ask(counts) == before
 
 
@@ -136,7 +119,7 @@ def test_a_statement_of_no_account_is_put_aside_and_keeps_no_other_from_coming(
     lost = shop.inbox / "Savings" / "a.csv"
     lost.parent.mkdir(parents=True)
     lost.write_text("date,description,amount\n2026-01-01,Stapler,-1.00\n")
-    _run("keep_books", instance)
+    run("keep_books", instance)
     assert shop.ask("select count(*) > 0 from books.transactions") == [(True,)]
     told = next((lost.parent / "refused").glob("*.why.txt")).read_text()
     assert "no bank account named 'Savings'" in told
@@ -144,21 +127,21 @@ def test_a_statement_of_no_account_is_put_aside_and_keeps_no_other_from_coming(
 
 def test_a_week_of_labels_is_learnt_and_the_model_holds(shop: Shop, instance: dg.DagsterInstance) -> None:
     shop.hand_over()
-    _run("keep_books", instance)
+    run("keep_books", instance)
     shop.label_all()
-    assert _tick("books_labels", instance).tags["tenants"] == "1"
-    result = _run("learn_books", instance, partition_key=WEEK)
+    assert tick("books_labels", instance).tags["tenants"] == "1"
+    result = run("learn_books", instance, partition_key=WEEK)
     assert _checks(result) == {"candidates_did_no_worse": True, "model_candidate_of_every_tenant": True}
     assert shop.ask("select status, label_count > 100 from books.models") == [("active", True)]
-    _run("certify_books", instance)
+    run("certify_books", instance)
     assert shop.ask("select count(*) from books.calibrators") == [(1,)]
 
 
 def test_labels_that_came_after_a_week_are_not_learnt_in_it(shop: Shop, instance: dg.DagsterInstance) -> None:
     shop.hand_over()
-    _run("keep_books", instance)
+    run("keep_books", instance)
     shop.label_all()
-    _run("learn_books", instance, partition_key="2026-02-08")
+    run("learn_books", instance, partition_key="2026-02-08")
     assert shop.ask("select count(*) from books.models") == [(0,)]
 
 
@@ -178,7 +161,7 @@ def test_a_tenant_that_fails_stops_no_other_and_is_named(
 
     monkeypatch.setattr(deciding, "decide_open", fails)
     shop.hand_over("card")
-    found = {each.check_name: each for each in _run("keep_books", instance).get_asset_check_evaluations()}
+    found = {each.check_name: each for each in run("keep_books", instance).get_asset_check_evaluations()}
     assert not found["decisions_of_every_tenant"].passed
     assert other.slug in str(found["decisions_of_every_tenant"].metadata["failed"].value)
     assert found["export_batches_of_every_tenant"].passed
@@ -210,7 +193,7 @@ def test_a_night_asks_a_language_model_about_lines_that_nobody_knows(
     shop: Shop, instance: dg.DagsterInstance, service: Service
 ) -> None:
     shop.hand_over("card")
-    result = _run("keep_books", instance)
+    result = run("keep_books", instance)
     assert len(service.asked) > 3
     assert f"| {len(service.asked)} |" in _of_each(result, "llm_answers")
     noted = (
@@ -218,7 +201,7 @@ def test_a_night_asks_a_language_model_about_lines_that_nobody_knows(
     )
     assert shop.ask(noted) == [("6300", "review")]
     asked = len(service.asked)
-    _run("keep_books", instance)
+    run("keep_books", instance)
     assert len(service.asked) == asked
 
 
@@ -227,7 +210,7 @@ def test_a_night_is_whole_without_the_language_model(
 ) -> None:
     shop.hand_over("card")
     service.status = 503
-    result = _run("keep_books", instance)
+    result = run("keep_books", instance)
     assert all(_checks(result).values())
     assert "the service answered with status 503" in _of_each(result, "llm_answers")
     assert shop.ask("select count(distinct txn_id) from books.decisions") == shop.ask(
@@ -241,6 +224,6 @@ def test_a_model_without_a_price_is_named_and_keeps_nothing_else_from_being_done
     shop.hand_over("card")
     given = work.settings().model_copy(update={"llm_model": "unheard-of"})
     monkeypatch.setattr(work, "settings", lambda: given)
-    found = _checks(_run("keep_books", instance))
+    found = _checks(run("keep_books", instance))
     assert [name for name, passed in found.items() if not passed] == ["llm_answers_of_every_tenant"]
     assert shop.ask("select count(*) > 0 from books.decisions") == [(True,)]

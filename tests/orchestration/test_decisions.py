@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,12 +35,6 @@ def database(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
         world.insert(engine, "analytics.metric_definitions", metric_id=metric_id)
     world.execute(engine, "grant select on all tables in schema analytics to revenue_service")
     return engine
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
 
 
 def _decide(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:

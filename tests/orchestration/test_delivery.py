@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from kernel.delivery.invariants import INVARIANTS
 from kernel.delivery.providers import registry
 from kernel.delivery.providers.base import Capabilities
 from tests.fakes import campaigns
-from tests.orchestration.location import location
+from tests.orchestration.location import location, run, tick
 from tests.warehouse.build import dbt
 
 
@@ -32,12 +31,6 @@ def database(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     return engine
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
-
-
 def _do(engine: sa.Engine, command: str) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(command)
@@ -46,17 +39,6 @@ def _do(engine: sa.Engine, command: str) -> None:
 def _rows(engine: sa.Engine, query: str) -> list:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(query)]
-
-
-def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
-    loaded = location()
-    context = dg.build_sensor_context(instance=instance, definitions=loaded)
-    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
-    return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
-
-
-def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
-    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
 
 
 def _launched(engine: sa.Engine, slug: str = "acme", **columns: str) -> UUID:
@@ -68,15 +50,15 @@ def _launched(engine: sa.Engine, slug: str = "acme", **columns: str) -> UUID:
 def test_jobs_that_are_due_ask_for_one_run_until_one_is_at_work(
     database: sa.Engine, instance: dg.DagsterInstance
 ) -> None:
-    assert _tick("outbox_due", instance) == "0 wait"
+    assert tick("outbox_due", instance) == "0 wait"
     _launched(database, "one")
     _launched(database, "two")
-    request = _tick("outbox_due", instance)
+    request = tick("outbox_due", instance)
     assert request.tags["waiting"] == "2"
     instance.create_run_for_job(
         location().resolve_job_def("delivery_work"), status=dg.DagsterRunStatus.STARTED
     )
-    assert _tick("outbox_due", instance) == "2 wait"
+    assert tick("outbox_due", instance) == "2 wait"
 
 
 def test_jobs_that_are_due_again_ask_under_another_key(
@@ -85,11 +67,11 @@ def test_jobs_that_are_due_again_ask_under_another_key(
     # Within one minute, so that only the leases tell the requests apart.
     monkeypatch.setattr(work, "_now", lambda: datetime(2026, 7, 1, tzinfo=UTC))
     _launched(database)
-    first = _tick("outbox_due", instance)
-    assert _tick("outbox_due", instance).run_key == first.run_key
+    first = tick("outbox_due", instance)
+    assert tick("outbox_due", instance).run_key == first.run_key
     campaigns.worker(database).claim(1)
     _do(database, "update delivery.job_queue set status = 'queued', lease_expires_at = null")
-    assert _tick("outbox_due", instance).run_key != first.run_key
+    assert tick("outbox_due", instance).run_key != first.run_key
 
 
 def test_a_run_sends_what_is_due_and_leaves_nothing_to_ask_for(
@@ -97,17 +79,17 @@ def test_a_run_sends_what_is_due_and_leaves_nothing_to_ask_for(
 ) -> None:
     _launched(database)
     _launched(database, "two")
-    assert _run("delivery_work", instance).success
+    assert run("delivery_work", instance).success
     query = "select status, count(*) from delivery.channel_outbox group by 1 order by 1"
     # Who was busy is attempted again some seconds later.
     assert _rows(database, query) == [("queued", 2), ("sent", 4), ("skipped", 2), ("unknown", 2)]
-    assert _tick("outbox_due", instance) == "0 wait"
+    assert tick("outbox_due", instance) == "0 wait"
 
 
 def test_a_run_whose_time_is_over_begins_nothing(database: sa.Engine, instance: dg.DagsterInstance) -> None:
     _launched(database)
     config = {"ops": {"send_due": {"config": {"minutes": 1e-9}}}}
-    assert _run("delivery_work", instance, run_config=config).success
+    assert run("delivery_work", instance, run_config=config).success
     assert _rows(database, "select count(*) from delivery.attempts") == [(0,)]
 
 
@@ -125,13 +107,13 @@ def test_what_a_lost_worker_left_is_settled_and_sent_on(
 
     with pytest.raises(Killed):
         send.work(campaigns.worker(database, at=die, parallel=1))
-    assert _tick("leases_expired", instance) == "0 wait"
+    assert tick("leases_expired", instance) == "0 wait"
     _do(database, "update delivery.attempts set deadline_at = now()")
     _do(database, "update delivery.job_queue set lease_expires_at = now()")
-    request = _tick("leases_expired", instance)
+    request = tick("leases_expired", instance)
     assert request.tags["waiting"] == "5"
-    assert _run("delivery_settle", instance).success
-    assert _tick("leases_expired", instance) == "0 wait"
+    assert run("delivery_settle", instance).success
+    assert tick("leases_expired", instance) == "0 wait"
     assert _rows(database, "select count(*) from delivery.channel_outbox where status = 'sent'") == [(2,)]
 
 
@@ -144,12 +126,12 @@ def test_a_case_is_looked_up_when_due_and_told_when_a_person_owes_it_too_long(
         database,
         "update delivery.reconciliation_cases set next_lookup_at = null, due_at = now() - interval '1 hour'",
     )
-    assert _tick("cases_due", instance) == "0 wait, 1 cases are overdue"
+    assert tick("cases_due", instance) == "0 wait, 1 cases are overdue"
     _do(database, "update delivery.reconciliation_cases set next_lookup_at = now()")
-    assert _tick("cases_due", instance).tags["waiting"] == "1"
-    done = _run("delivery_look_up", instance)
+    assert tick("cases_due", instance).tags["waiting"] == "1"
+    done = run("delivery_look_up", instance)
     assert done.success
-    assert _tick("cases_due", instance) == "0 wait, 1 cases are overdue"
+    assert tick("cases_due", instance) == "0 wait, 1 cases are overdue"
 
 
 def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
@@ -161,7 +143,7 @@ def test_a_review_measures_and_finds_nothing_broken(
 ) -> None:
     _launched(database)
     send.work(campaigns.worker(database))
-    result = _run("review_deliveries", instance)
+    result = run("review_deliveries", instance)
     passed = _checks(result)
     assert set(passed) == {*INVARIANTS, "start_p99_is_within_120_seconds"}
     assert all(passed.values())
@@ -179,7 +161,7 @@ def test_a_review_measures_and_finds_nothing_broken(
 
 
 def test_a_review_of_nothing_succeeds(database: sa.Engine, instance: dg.DagsterInstance) -> None:
-    result = _run("review_deliveries", instance)
+    result = run("review_deliveries", instance)
     assert all(_checks(result).values())
 
 
@@ -189,7 +171,7 @@ def test_a_broken_invariant_fails_the_review_and_is_named(
     _launched(database)
     send.work(campaigns.worker(database))
     _do(database, "update delivery.attempts set lease_token = 99")
-    result = _run("review_deliveries", instance, raise_on_error=False)
+    result = run("review_deliveries", instance, raise_on_error=False)
     assert not result.success
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert [(check.check_name, check.blocking) for check in failed] == [
@@ -210,7 +192,7 @@ def test_what_is_broken_in_a_run_of_long_ago_is_found_in_the_night_and_not_each_
         "update delivery.campaign_runs set status = 'partial', updated_at = now() - interval '3 days'",
     )
     _do(database, "update delivery.attempts set lease_token = 99")
-    hourly = _run("review_deliveries", instance)
+    hourly = run("review_deliveries", instance)
     assert hourly.success
     (looked_at,) = {
         check.metadata["looked_at"].value
@@ -218,7 +200,7 @@ def test_what_is_broken_in_a_run_of_long_ago_is_found_in_the_night_and_not_each_
         if check.check_name in INVARIANTS
     }
     assert looked_at.startswith("runs that go on or changed since")
-    nightly = _run("verify_deliveries", instance, raise_on_error=False)
+    nightly = run("verify_deliveries", instance, raise_on_error=False)
     assert "no_attempt_has_a_later_token_than_its_job" in {
         check.check_name for check in nightly.get_asset_check_evaluations() if not check.passed
     }
@@ -227,7 +209,7 @@ def test_what_is_broken_in_a_run_of_long_ago_is_found_in_the_night_and_not_each_
 def test_a_late_start_is_told_and_blocks_nothing(database: sa.Engine, instance: dg.DagsterInstance) -> None:
     _launched(database)
     _do(database, "update delivery.job_queue set scheduled_for = now() - interval '121 seconds'")
-    result = _run("review_deliveries", instance)
+    result = run("review_deliveries", instance)
     assert result.success
     assert [name for name, passed in _checks(result).items() if not passed] == [
         "start_p99_is_within_120_seconds"

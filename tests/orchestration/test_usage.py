@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from dagster_project.defs.usage import months, work
 from dagster_project.settings import settings
 from tests.integration.usage.closing import CLOSE_AT, JANUARY, Closer, closer
 from tests.integration.usage.test_recovery import fails
-from tests.orchestration.location import location
+from tests.orchestration.location import location, run, tick
 
 LATER = JANUARY + timedelta(minutes=5)
 
@@ -33,26 +32,9 @@ def shop(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     return closer(engine)
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
-
-
-def _tick(name: str, instance: dg.DagsterInstance) -> dg.RunRequest | str | None:
-    loaded = location()
-    context = dg.build_sensor_context(instance=instance, definitions=loaded)
-    ticked = loaded.resolve_sensor_def(name).evaluate_tick(context)
-    return ticked.run_requests[0] if ticked.run_requests else ticked.skip_message
-
-
-def _run(job: str, instance: dg.DagsterInstance, **given) -> dg.ExecuteInProcessResult:
-    return location().resolve_job_def(job).execute_in_process(instance=instance, **given)
-
-
 def _close(instance: dg.DagsterInstance, only: dg.AssetKey = months.SNAPSHOTS) -> dg.ExecuteInProcessResult:
     """The close alone, or what comes before it, without the marts that the job builds first."""
-    return _run(
+    return run(
         "close_usage_month", instance, partition_key="2026-01", asset_selection=[only], raise_on_error=False
     )
 
@@ -60,39 +42,39 @@ def _close(instance: dg.DagsterInstance, only: dg.AssetKey = months.SNAPSHOTS) -
 def test_files_in_the_inbox_are_asked_for_metered_and_put_away(
     shop: Closer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    assert _tick("usage_files", instance) == "0 files wait"
+    assert tick("usage_files", instance) == "0 files wait"
     folder = tmp_path / "usage_inbox" / shop.site.public_id
     folder.mkdir(parents=True)
     (folder / "day.jsonl").write_text(
         json.dumps({"url": "https://shop.example/", "sid": "one"}) + "\n", "utf-8"
     )
     (folder / "bad.xlsx").write_text("no events", "utf-8")
-    assert _tick("usage_files", instance).tags["files"] == "2"
-    told = _run("usage_intake", instance).asset_materializations_for_node
+    assert tick("usage_files", instance).tags["files"] == "2"
+    told = run("usage_intake", instance).asset_materializations_for_node
     assert told is not None
     assert shop.billable() == 1
-    assert _tick("usage_files", instance) == "0 files wait"
+    assert tick("usage_files", instance) == "0 files wait"
     assert (folder / "refused" / "bad.xlsx").exists()
 
 
 def test_messages_are_recovered_and_handed_on(
     shop: Closer, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    assert _tick("usage_messages", instance) == "0 messages wait"
+    assert tick("usage_messages", instance) == "0 messages wait"
     shop.capture("a", at=JANUARY, publisher=fails)
     shop.capture("b", at=JANUARY)
-    assert _tick("usage_messages", instance).tags["waiting"] == "2"
-    _run("usage_hand_on", instance)
-    assert _tick("usage_messages", instance) == "0 messages wait"
+    assert tick("usage_messages", instance).tags["waiting"] == "2"
+    run("usage_hand_on", instance)
+    assert tick("usage_messages", instance) == "0 messages wait"
     assert len(list((tmp_path / "usage_events").glob("*/*/*.jsonl"))) == 2
     assert shop.ledger() == {"a": "RECOVERED", "b": "ACCEPTED"}
 
 
 def test_months_that_changed_are_counted_once(shop: Closer, instance: dg.DagsterInstance) -> None:
     shop.capture("a", at=JANUARY)
-    assert isinstance(_tick("usage_months_changed", instance), dg.RunRequest)
-    _run("usage_recount", instance)
-    assert _tick("usage_months_changed", instance) == "0 tenants have something to count"
+    assert isinstance(tick("usage_months_changed", instance), dg.RunRequest)
+    run("usage_recount", instance)
+    assert tick("usage_months_changed", instance) == "0 tenants have something to count"
     jobs = shop.pinned("select status, last_drift_pct from usage.billing_reconciliation_jobs")
     assert [tuple(row) for row in jobs] == [("COMPLETED", 0)]
 
@@ -159,7 +141,7 @@ def test_what_stands_in_the_way_is_told_before_and_changes_nothing(
 
 def test_the_watch_has_a_check_for_everything_it_looks_at(shop: Closer, instance: dg.DagsterInstance) -> None:
     shop.capture("a", at=JANUARY, publisher=fails)
-    done = _run("review_usage", instance)
+    done = run("review_usage", instance)
     failed = {
         each.check_name: each.severity for each in done.get_asset_check_evaluations() if not each.passed
     }
@@ -188,7 +170,7 @@ def test_the_watch_tells_people_and_goes_on_when_nobody_takes_it(
 
 
 def _told_of_watch(instance: dg.DagsterInstance) -> dict:
-    (made,) = _run("review_usage", instance).asset_materializations_for_node("usage__watchtower")
+    (made,) = run("review_usage", instance).asset_materializations_for_node("usage__watchtower")
     return made.metadata["told"].value
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import dagster as dg
 
 from dagster_project.database import engine
-from dagster_project.defs.books.shared import SHOWN, done, finished, key, now, of_books
+from dagster_project.defs.books.shared import SHOWN, by_tenant, finished, key, now, of_books
 from dagster_project.lib.tables import table
 from dagster_project.settings import settings
 
@@ -59,15 +59,7 @@ def candidate() -> dg.AssetsDefinition:
     )  # fmt: skip
     text = "Models trained on the labels of a week's end, beside those that hold."
 
-    @dg.asset(
-        **of_books(
-            "model_candidate",
-            text,
-            ["features"],
-            partitions_def=weeks(),
-            checks=[done("model_candidate"), compared],
-        )
-    )
+    @dg.asset(**by_tenant("model_candidate", text, ["features"], checks=[compared], partitions_def=weeks()))
     def train(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         from ml import learning
 

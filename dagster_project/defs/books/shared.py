@@ -56,8 +56,19 @@ def of_books(
     }  # fmt: skip
 
 
-def done(name: str) -> dg.AssetCheckSpec:
+def by_tenant(
+    name: str,
+    description: str,
+    reads: Sequence[str],
+    *,
+    checks: Sequence[dg.AssetCheckSpec] = (),
+    **more: Any,
+) -> dict[str, Any]:
     """Of an asset that goes through tenants: one that fails is told, and the steps behind go on for all others."""
+    return of_books(name, description, reads, checks=[_done(name), *checks], **more)
+
+
+def _done(name: str) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         f"{name}_of_every_tenant",
         asset=key(name),
@@ -101,7 +112,7 @@ def finished(
     """What came of each tenant as a table, or what it says without any, and whether it failed for any."""
     why = [f"{slug}: {each}" for slug, each in failures.items()]
     check = dg.AssetCheckResult(
-        check_name=done(name).name, asset_key=key(name), passed=not why, metadata={"failed": why[:SHOWN]}
+        check_name=_done(name).name, asset_key=key(name), passed=not why, metadata={"failed": why[:SHOWN]}
     )
     told = {"tenants": len(rows), "of_each": table(rows[:SHOWN], empty)}
     return dg.MaterializeResult(metadata=told, check_results=[check, *checks])

@@ -10,7 +10,16 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.database import engine
-from dagster_project.defs.books.shared import SHOWN, done, each_tenant, finished, key, now, of_books, tables
+from dagster_project.defs.books.shared import (
+    SHOWN,
+    by_tenant,
+    each_tenant,
+    finished,
+    key,
+    now,
+    of_books,
+    tables,
+)
 from dagster_project.lib.busy import is_busy
 from dagster_project.lib.tables import table
 from dagster_project.settings import settings
@@ -43,11 +52,7 @@ def transactions() -> dg.AssetsDefinition:
 def llm_answers() -> dg.AssetsDefinition:
     text = "What a language model says of lines that neither a rule nor a person's answer knows, each vendor asked about once."
 
-    @dg.asset(
-        **of_books(
-            "llm_answers", text, ["transactions", "rules", "labels", "accounts"], checks=[done("llm_answers")]
-        )
-    )
+    @dg.asset(**by_tenant("llm_answers", text, ["transactions", "rules", "labels", "accounts"]))
     def ask(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from dagster_project.lib import books
         from kernel.books.llm_asking import Batch
@@ -68,15 +73,9 @@ def llm_answers() -> dg.AssetsDefinition:
 @cache
 def decisions() -> dg.AssetsDefinition:
     text = "What the machine proposes for each open line, how sure it is, and which gates hold: a log that nobody changes."
+    reads = ["transactions", "calibration", "model", "rules", "accounts", "llm_answers"]
 
-    @dg.asset(
-        **of_books(
-            "decisions",
-            text,
-            ["transactions", "calibration", "model", "rules", "accounts", "llm_answers"],
-            checks=[done("decisions")],
-        )
-    )
+    @dg.asset(**by_tenant("decisions", text, reads))
     def decide(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from ml import deciding
 
@@ -106,9 +105,7 @@ def report() -> dg.AssetsDefinition:
     ]
     text = "What would have happened, and how well probabilities held: the figures of each tenant, and whether they agree."
 
-    @dg.asset(
-        **of_books("shadow_report", text, ["decisions", "labels"], checks=[done("shadow_report"), *specs])
-    )
+    @dg.asset(**by_tenant("shadow_report", text, ["decisions", "labels"], checks=specs))
     def write_reports(context: dg.AssetExecutionContext, config: Period) -> Iterator[dg.MaterializeResult]:
         from ml import deciding, shadow
         from quality import books
@@ -155,7 +152,7 @@ def journal() -> dg.AssetsDefinition:
         description="No bank line has two entries that stand, as its own or as the other side of a transfer.",
     )  # fmt: skip
 
-    @dg.asset(**of_books("journal_entries", text, ["shadow_report"], checks=[done("journal_entries"), once]))
+    @dg.asset(**by_tenant("journal_entries", text, ["shadow_report"], checks=[once]))
     def book(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         from dagster_project.lib import books
         from kernel.books import journal
@@ -185,14 +182,7 @@ def journal() -> dg.AssetsDefinition:
 def reconciliation() -> dg.AssetsDefinition:
     text = "Which bank lines stand for which posted entries, one to one; what could be several is told and not matched."
 
-    @dg.asset(
-        **of_books(
-            "reconciliation_matches",
-            text,
-            ["journal_entries", "transactions"],
-            checks=[done("reconciliation_matches")],
-        )
-    )
+    @dg.asset(**by_tenant("reconciliation_matches", text, ["journal_entries", "transactions"]))
     def match(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from dataclasses import asdict
 
@@ -211,7 +201,7 @@ def reconciliation() -> dg.AssetsDefinition:
 def export() -> dg.AssetsDefinition:
     text = "Files of posted entries for accounting systems: each entry goes out once."
 
-    @dg.asset(**of_books("export_batches", text, ["journal_entries"], checks=[done("export_batches")]))
+    @dg.asset(**by_tenant("export_batches", text, ["journal_entries"]))
     def hand_out(context: dg.AssetExecutionContext, config: Targets) -> dg.MaterializeResult:
         from kernel.books import export
 

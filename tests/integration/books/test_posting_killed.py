@@ -12,7 +12,8 @@ from kernel import chain, tenancy
 from kernel.books import journal
 from models.books import books_audit
 from models.books_learning import decisions
-from tests.fakes.books_killed import Killing
+from tests.fakes import books_killed
+from tests.fakes.killed import Killing
 from tests.integration.books.deciding import AT, Deciding, deciding
 
 
@@ -22,7 +23,7 @@ def _rounds(engine: sa.Engine, url: str, stride: int) -> int:
     books.known()
     books.certify()
     books.enable()
-    with Killing(url) as killing:
+    with Killing(books_killed.__name__, url) as killing:
         for round, step in enumerate(count(1, stride)):
             alike = books.lines(-1000, -1001)
             odd = books.lines(-70_000, 300)
@@ -33,9 +34,9 @@ def _rounds(engine: sa.Engine, url: str, stride: int) -> int:
                 "at": AT,
                 "by": "ann",
             }
-            was_killed = killing.at(step, **given)
+            was_killed = killing.at(step, "book", **given)
             _balances(books)
-            assert not killing.at(0, **given), "the next run was killed"
+            assert not killing.at(0, "book", **given), "the next run was killed"
             _balances(books)
             assert books.balances()["1000"] == Decimal("-717.01") * (round + 1)
             rows = books.pinned("select txn_id, count(*) as n from books.labels where txn_id = any(:ids) group by 1", ids=odd)  # fmt: skip

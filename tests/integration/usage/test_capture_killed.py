@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from kernel.usage import recovery
-from tests.fakes.usage_killed import ANSWER, Killing
+from tests.fakes import usage_killed
+from tests.fakes.killed import ANSWER, Killing
 from tests.integration.usage import closing
 from tests.integration.usage.closing import CLOSE_AT, JANUARY, Closer
 
@@ -20,7 +21,8 @@ KEYS = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module")
 def killing(usage_engine: sa.Engine) -> Iterator[Killing]:
-    with Killing(usage_engine.url.render_as_string(hide_password=False)) as made:
+    url = usage_engine.url.render_as_string(hide_password=False)
+    with Killing(usage_killed.__name__, url) as made:
         yield made
 
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dagster_project import database
-from dagster_project.cli import campaign_asked, ui, usage_month
+from dagster_project.cli import campaign_asked, ui, usage_month, usage_pack
 from kernel.usage import sites
 from tests.integration.usage.closing import CLOSE_AT, MARCH, Closer
 from tests.integration.usage.test_recovery import degraded
@@ -26,6 +26,7 @@ def command(closer: Closer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(database, "url", lambda: str(closer.engine.url))
     app = typer.Typer(cls=ui.SentenceErrors, pretty_exceptions_enable=False)
     app.add_typer(usage_month.app)
+    app.add_typer(usage_pack.app)
 
     def run(*words: object, at: datetime = CLOSE_AT, tenant: bool = True) -> SimpleNamespace:
         monkeypatch.setattr(campaign_asked, "now", lambda: at)
