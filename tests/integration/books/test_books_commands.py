@@ -175,6 +175,14 @@ def test_a_month_without_entries_says_so(command: Command) -> None:
     assert (told.code, told.text) == (0, "Nothing was posted in 2026-02.")
 
 
+def test_who_locks_a_month_is_told_how_many_of_its_lines_wait(command: Command, books: Deciding) -> None:
+    books.lines(-1000, -2000)
+    month = f"{ON:%Y-%m}"
+    assert command("lock", month, "--json").json["lines_not_booked"] == 2
+    command("reopen", month, "--why", "two lines wait")
+    assert "reopen" in command("lock", month).text
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
