@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bench import books_data, books_peer, books_report
+from bench.books_data import decided
 from bench.measure import database
 from kernel import members, tenancy
 from kernel.books import accounts, labels, people, settings
@@ -36,8 +37,6 @@ from models.books import bank_accounts
 
 CARDS = "2100"
 _POOL = "the city"
-# The month is decided before it ends, its labels are known when the next begins.
-_BEFORE_END = timedelta(hours=1)
 _FIELDS = {
     "post_date": "Date", "description": "Merchant", "amount": "Amount", "currency": "Currency", "card": "Card",
     "bank_ref": "Id",
@@ -186,10 +185,6 @@ class _Clock:
         began = time.perf_counter()
         yield
         self.seconds[step] = time.perf_counter() - began
-
-
-def decided(month: pd.Timestamp) -> datetime:
-    return ((month + pd.offsets.MonthBegin(1)).tz_localize("UTC") - _BEFORE_END).to_pydatetime()
 
 
 def statement(path: Path, lines: pd.DataFrame) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,11 @@ class Counts:
     no_tenant: int
     published_again: int
     lines: int
+
+
+def decided(month: pd.Timestamp) -> datetime:
+    """When the lines of a month are decided: before it ends, and its labels are known when the next begins."""
+    return ((month + pd.offsets.MonthBegin(1)).tz_localize("UTC") - timedelta(hours=1)).to_pydatetime()
 
 
 def birmingham(folder: Path) -> tuple[pd.DataFrame, Counts]:

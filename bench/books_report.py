@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.books_gates import compared
 from ml import certify, evaluate
 
 _COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -38,6 +39,7 @@ def report(
         "by_tenant": {tenant: _figures(rows, draws=0) for tenant, rows in seen.groupby("tenant")},
         "seen_vendors": _figures(seen[~seen["is_new_vendor"]], draws=0),
         "new_vendors": _figures(seen[seen["is_new_vendor"]], draws=0),
+        "probabilities": compared(log, since),
         "closures": _closures(seen),
         "brakes": {
             name: _figures(
@@ -162,14 +164,17 @@ def tables(told: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     closures = [
         {"month": one["month"], "tenant": one["tenant"], "why": one["reason"]} for one in told["closures"]
     ]
+    probabilities = {name.replace("_", " "): one for name, one in told["probabilities"].items()}
     return [
         ("Months", _rows("month", months)),
         ("Groups of lines", _rows("group", groups)),
+        ("Gates by either probability", _rows("probability", probabilities, _OF_GATES)),
         ("Gates that closed themselves", closures),
         ("Goals", goals),
     ]
 
 
+_OF_GATES = {"covered": "coverage", "precise": "precision", "ECE": "ece_mass"}
 _COLUMNS = {
     "lines": "lines", "right": "accuracy", "peer": "peer_accuracy", "F1": "macro_f1", "peer F1": "peer_macro_f1",
     "Brier": "brier", "ECE": "ece_mass", "chance": "ece_mass_by_chance", "covered": "coverage", "precise": "precision",
@@ -177,9 +182,11 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _rows(first: str, figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(
+    first: str, figures: dict[str, dict[str, Any]], columns: dict[str, str] = _COLUMNS
+) -> list[dict[str, Any]]:
     return [
-        {first: name} | {title: _plain(one.get(key)) for title, key in _COLUMNS.items()}
+        {first: name} | {title: _plain(one.get(key)) for title, key in columns.items()}
         for name, one in figures.items()
     ]
 

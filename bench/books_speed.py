@@ -45,7 +45,7 @@ def speeds(data: Path, lines: int) -> Iterator[Speed]:
 
 def _measured(engine: sa.Engine, home: Path, lines: pd.DataFrame) -> Iterator[Speed]:
     last = lines["period"].max()
-    at = books.decided(last)
+    at = books_data.decided(last)
     town = books.city(engine, home, lines, at=at)
     (tenant_id,), (account_id,) = town.tenants.values(), town.accounts.values()
 

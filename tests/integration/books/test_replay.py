@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from bench import books, books_report
+from bench import books, books_data, books_gates, books_report
 from kernel import chain, tenancy
 from kernel.books import decide
 from ml import confidence, deciding, frames, gate_records, gates, learning, plots, surety
@@ -58,7 +58,7 @@ def said(connection: sa.Connection, run: str) -> list[Any]:
 
 def said_again(town: books.City, month: pd.Timestamp, *, known: datetime) -> list[Any]:
     """What is said of a month's lines now that their labels are there, by what was known at an instant. Nothing of it stays."""
-    at = books.decided(month)
+    at = books_data.decided(month)
     with town.engine.connect() as connection, connection.begin() as undone:
         for tenant_id in town.tenants.values():
             _, parameters = gate_records.calibrator(connection, tenant_id)
@@ -83,21 +83,21 @@ def test_labels_of_a_month_change_nothing_that_is_said_of_it(replayed):
     with town.engine.begin() as connection:
         before = said(connection, f"{last:%Y-%m}")
     assert before
-    assert said_again(town, last, known=books.decided(last)) == before
+    assert said_again(town, last, known=books_data.decided(last)) == before
 
 
 def test_labels_that_were_known_would_change_it(replayed):
     """The test above could not fail otherwise."""
     town, made = replayed
     last = made.log["period"].max()
-    later = books.decided(last) + timedelta(hours=2)
-    before = said_again(town, last, known=books.decided(last))
+    later = books_data.decided(last) + timedelta(hours=2)
+    before = said_again(town, last, known=books_data.decided(last))
     assert said_again(town, last, known=later) != before
 
 
 def test_labels_of_a_month_are_not_learnt_before_it_ends(replayed):
     town, made = replayed
-    at = books.decided(made.log["period"].max())
+    at = books_data.decided(made.log["period"].max())
     with town.engine.connect() as connection:
         pool = learning.pool_of(connection, next(iter(town.tenants.values())))
         held = learning.holding(connection, pool.tenant_ids[0])
@@ -111,7 +111,7 @@ def test_labels_of_a_month_are_not_learnt_before_it_ends(replayed):
 
 def test_a_gate_is_not_made_of_labels_that_came_later(replayed):
     town, made = replayed
-    at = books.decided(made.log["period"].max())
+    at = books_data.decided(made.log["period"].max())
     with town.engine.connect() as connection:
         for tenant_id in town.tenants.values():
             logged = frames.logged(connection, [tenant_id], since=confidence.first_instant(at), before=at)
@@ -168,7 +168,16 @@ def test_the_report_adds_up(lines, replayed):
     assert told["goals"]["precision_at_least_0.90_every_month"]["holds"]
     low, high = overall["precision_interval_by_card"]
     assert low <= overall["precision"] <= high
-    assert [len(rows) for _, rows in books_report.tables(told)][:2] == [4, 4]
+    assert [len(rows) for _, rows in books_report.tables(told)][:3] == [4, 4, 2]
+
+
+def test_gates_are_made_again_from_the_log_as_they_were(replayed):
+    last = replayed[1].log["period"].max()
+    told = books_gates.compared(replayed[1].log, last)["of_the_second_stage"]
+    rows = replayed[1].log[replayed[1].log["period"] == last]
+    posted = rows[(rows["calibrated_p"] >= rows["threshold"]) & ~rows["held"]]
+    assert told["coverage"] == pytest.approx(len(posted) / len(rows), abs=0.1)
+    assert told["precision"] > 0.9
 
 
 def test_a_replay_is_kept_as_files(replayed, tmp_path):
