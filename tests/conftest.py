@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -13,15 +15,27 @@ import sqlalchemy as sa
 from models import migrate, server
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_PLENTY = 8 << 30  # bytes: servers of several workers, each with the databases of a test
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
-    folder = tmp_path_factory.mktemp("postgres") / "data"
-    started = server.start(folder)
-    _hurry(started)
-    yield started
-    server.stop(folder, mode="immediate")
+    with _quick_folder(tmp_path_factory) as folder:
+        started = server.start(folder / "data")
+        _hurry(started)
+        yield started
+        server.stop(folder / "data", mode="immediate")
+
+
+@contextmanager
+def _quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """In memory where there is plenty: a database is a thousand files, and some disks take a second to make them."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < _PLENTY:
+        yield tmp_path_factory.mktemp("postgres")
+        return
+    with tempfile.TemporaryDirectory(prefix="revenue-os-tests-", dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,6 +52,7 @@ def _hurry(started: server.Server) -> None:
     with admin.connect() as connection:
         for setting in ("fsync", "full_page_writes", "autovacuum"):
             connection.exec_driver_sql(f"alter system set {setting} = off")
+        connection.exec_driver_sql("alter system set max_wal_size = '256MB'")
         connection.exec_driver_sql("select pg_reload_conf()")
     admin.dispose()
 
