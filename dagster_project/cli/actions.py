@@ -14,8 +14,7 @@ from uuid import UUID
 import typer
 
 from dagster_project.cli import action_views as views
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
+from dagster_project.cli import asked, ui
 from dagster_project.cli.action_views import SHORTEST
 from kernel.text import UNSEEN
 

@@ -12,9 +12,16 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import books_explain, books_learning, books_ledger, books_statements, books_watch, ui
+from dagster_project.cli import (
+    asked,
+    books_explain,
+    books_learning,
+    books_ledger,
+    books_statements,
+    books_watch,
+    ui,
+)
 from dagster_project.cli import books_views as views
-from dagster_project.cli import campaign_asked as asked
 
 app = typer.Typer(
     help="Books: import statements, review what is proposed, post, reconcile, export.", no_args_is_help=True

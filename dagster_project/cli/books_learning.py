@@ -10,9 +10,8 @@ from uuid import UUID
 
 import typer
 
+from dagster_project.cli import asked, ui
 from dagster_project.cli import books_views as views
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
 
 if TYPE_CHECKING:
     from kernel.books.promotion import Support

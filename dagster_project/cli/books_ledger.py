@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dagster_project.cli import asked, ui
 from dagster_project.cli import books_views as views
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
 
 _Month = Annotated[str, typer.Argument(help="2026-12.")]
 _File = Annotated[Path | None, typer.Option(help="Write all of it to this file, as CSV.")]

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dagster_project.cli import asked, ui
 from dagster_project.cli import books_views as views
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
 
 _Line = Annotated[str, typer.Argument(metavar="LINE", help="Id of a bank line, or its beginning.")]
 _SHOWN = 20

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from dagster_project.cli import asked, ui
 from dagster_project.cli import books_views as views
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
 
 
 def canary(

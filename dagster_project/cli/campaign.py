@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import campaign_setup, campaign_trial, campaign_work, ui
+from dagster_project.cli import asked, campaign_setup, campaign_trial, campaign_work, ui
 from dagster_project.cli import campaign_views as told
 
 if TYPE_CHECKING:

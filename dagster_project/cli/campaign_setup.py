@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
+from dagster_project.cli import asked, ui
 from dagster_project.cli import campaign_views as told
-from dagster_project.cli import ui
 
 Addresses = Annotated[list[str] | None, typer.Argument(help="E-mail addresses or numbers.")]
 File = Annotated[Path | None, typer.Option(help="More of them, one a line.", exists=True, dir_okay=False)]

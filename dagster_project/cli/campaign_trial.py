@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
+from dagster_project.cli import asked, ui
 from dagster_project.cli import campaign_views as told
-from dagster_project.cli import ui
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
+from dagster_project.cli import asked, ui
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from dagster_project.cli import campaign_asked, ui
+from dagster_project.cli import asked, ui
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -99,7 +99,7 @@ def launched(engine: sa.Engine, mailing: Mailing, config: Mapping[str, Any]) -> 
         contents.approve(connection, of, text, seen, approver=approver, at=now)
         done = launch.launch(
             connection, of, campaign_id, actor=author, at=now, request_id=_REQUEST, chunk_size=100,
-            problems=campaign_asked.problems,
+            problems=asked.problems,
         )  # fmt: skip
     ui.step("Launch", f"{done.intended} people of {mailing.slug} by {mailing.provider}, in {done.jobs} jobs;"
             f" {done.suppressed} are suppressed")  # fmt: skip

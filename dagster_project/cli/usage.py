@@ -14,8 +14,7 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui, usage_care, usage_doors, usage_meters, usage_month, usage_pack
+from dagster_project.cli import asked, ui, usage_care, usage_doors, usage_meters, usage_month, usage_pack
 from dagster_project.cli import usage_views as views
 
 if TYPE_CHECKING:

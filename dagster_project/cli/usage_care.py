@@ -7,8 +7,7 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui, usage_doors
+from dagster_project.cli import asked, ui, usage_doors
 
 _As = Annotated[str, typer.Option("--as", help="Who does it, as for usage site add.")]
 

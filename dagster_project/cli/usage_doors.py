@@ -13,8 +13,7 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
+from dagster_project.cli import asked, ui
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

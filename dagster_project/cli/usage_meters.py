@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui, usage_doors
+from dagster_project.cli import asked, ui, usage_doors
 
 app = typer.Typer(
     help="Further meters: sums, largest and different values of events, and how many of a kind.",

@@ -16,8 +16,7 @@ from uuid import UUID
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
+from dagster_project.cli import asked, ui
 from dagster_project.cli import usage_views as views
 
 app = typer.Typer(help="Months of usage: recount, close, invoice, correct.", no_args_is_help=True)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dagster_project.cli import campaign_asked as asked
-from dagster_project.cli import ui
+from dagster_project.cli import asked, ui
 
 app = typer.Typer(help="Dispute packs: export, verify.", no_args_is_help=True)
 

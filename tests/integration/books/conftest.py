@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from dagster_project import database, settings
+from dagster_project.cli import asked, ui
 from dagster_project.cli import books as commands
-from dagster_project.cli import campaign_asked, ui
 from tests.integration.books import bookkeeping, deciding
 
 
@@ -40,7 +40,7 @@ def command(books: bookkeeping.Books, monkeypatch: pytest.MonkeyPatch) -> Callab
     app.add_typer(commands.app, name="books")
 
     def run(*words: object, at: datetime = deciding.AT, user: str = "ann") -> SimpleNamespace:
-        monkeypatch.setattr(campaign_asked, "now", lambda: at)
+        monkeypatch.setattr(asked, "now", lambda: at)
         monkeypatch.setattr(settings, "settings", lambda: read().model_copy(update={"user": user}))
         typed = ["books", *map(str, words), "-t", str(books.tenant_id)]
         result = CliRunner().invoke(app, typed, env={"COLUMNS": "100"}, catch_exceptions=False)

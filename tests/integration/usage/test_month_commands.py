@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dagster_project import database
-from dagster_project.cli import campaign_asked, ui, usage_month, usage_pack
+from dagster_project.cli import asked, ui, usage_month, usage_pack
 from kernel.usage import sites
 from tests.integration.usage.closing import CLOSE_AT, MARCH, Closer
 from tests.integration.usage.test_recovery import degraded
@@ -29,7 +29,7 @@ def command(closer: Closer, monkeypatch: pytest.MonkeyPatch):
     app.add_typer(usage_pack.app)
 
     def run(*words: object, at: datetime = CLOSE_AT, tenant: bool = True) -> SimpleNamespace:
-        monkeypatch.setattr(campaign_asked, "now", lambda: at)
+        monkeypatch.setattr(asked, "now", lambda: at)
         given = [*map(str, words), *(["-t", str(closer.tenant_id)] if tenant else [])]
         result = CliRunner().invoke(app, given, env={"COLUMNS": "120"}, catch_exceptions=False)
         told = json.loads(result.stdout) if "--json" in words and result.stdout else None

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from dagster_project import database, settings
-from dagster_project.cli import campaign_asked, ui, usage_care
+from dagster_project.cli import asked, ui, usage_care
 from tests.integration.usage.closing import Closer, closer
 from tests.integration.usage.test_recovery import degraded
 from tests.integration.usage.test_tellers import SECRET, Hook, hook  # noqa: F401 - a fixture
@@ -31,7 +31,7 @@ def watch(shop: Closer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """Runs the command; gives its exit code, what it printed, and its JSON."""
     monkeypatch.setattr(database, "engine", lambda: shop.engine)
     monkeypatch.setattr(database, "url", lambda: str(shop.engine.url))
-    monkeypatch.setattr(campaign_asked, "now", lambda: SOON)
+    monkeypatch.setattr(asked, "now", lambda: SOON)
     app = typer.Typer(cls=ui.SentenceErrors, pretty_exceptions_enable=False)
     app.command()(usage_care.watch)
     app.command()(usage_care.buffer)
