@@ -90,7 +90,9 @@ def ensure_database(url: str) -> bool:
         except DatabaseError:
             raise refused from None
         if _is_there(connection, name):
-            raise refused
+            # Made by another process since, or refused for something else: a second try tells which.
+            with connected(url):
+                return False
         quoted = connection.dialect.identifier_preparer.quote_identifier(name)
         try:
             connection.execute(sa.text(f"create database {quoted}"))

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -311,6 +312,25 @@ def test_two_who_make_the_same_database_at_once_both_succeed(running: server.Ser
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: address.ensure_database(url), range(4)))
     assert sum(made) == 1
+
+
+def test_a_database_that_another_makes_between_a_look_and_the_next_is_there(
+    running: server.Server, monkeypatch: pytest.MonkeyPatch
+):
+    url, look = running.url("made_meanwhile"), address.connected
+
+    @contextmanager
+    def made_meanwhile(asked: str):
+        monkeypatch.setattr(address, "connected", look)
+        try:
+            with look(asked) as connection:
+                yield connection
+        except address.DatabaseError:
+            address.ensure_database(url)
+            raise
+
+    monkeypatch.setattr(address, "connected", made_meanwhile)
+    assert address.ensure_database(url) is False
 
 
 def test_a_database_that_is_absent_is_told_in_one_sentence(running: server.Server):
