@@ -1,7 +1,7 @@
 {#- Row-level security for the tables dbt builds, the same rule as models/rls.py has for the spine. -#}
 {% macro protect_rows(relation) -%}
   {%- if model.config.materialized != "view" -%}
-  {%- set pinned = "nullif(current_setting('app.tenant_id', true), '')::uuid" -%}
+  {%- set pinned = "(select nullif(current_setting('app.tenant_id', true), '')::uuid)" -%}
   {%- set readers = "revenue_member, revenue_analyst" if relation.schema.endswith("analytics") else "revenue_analyst" -%}
   alter table {{ relation }} enable row level security;
   alter table {{ relation }} force row level security;

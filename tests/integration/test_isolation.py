@@ -228,6 +228,27 @@ def test_the_catalog_holds_no_table_without_forced_row_level_security(populated:
         assert [row[0] for row in found] == []
 
 
+def test_what_the_service_may_read_and_write_is_one_rule_that_asks_once_a_statement(
+    populated: sa.Engine,
+) -> None:
+    with populated.connect() as connection:
+        assert not _other_rules(connection)
+        connection.exec_driver_sql(
+            "alter policy spine_accounts_service on spine.accounts"
+            f" using (case when {rls.PINNED} is null then true else tenant_id = {rls.PINNED} end)"
+        )
+        assert _other_rules(connection) == ["spine.accounts"]
+
+
+def _other_rules(connection: sa.Connection) -> list[str]:
+    query = (
+        "select schemaname || '.' || tablename from pg_policies"
+        " where schemaname = any(:schemas) and qual like '%app.tenant\\_id%'"
+        " and (qual is distinct from with_check or qual not like '%( SELECT%')"
+    )
+    return list(connection.execute(sa.text(query), {"schemas": list(SCHEMAS)}).scalars())
+
+
 def test_the_catalog_holds_no_view_that_reads_as_its_owner(populated: sa.Engine) -> None:
     with populated.connect() as connection:
         assert not _owners_views(connection)
