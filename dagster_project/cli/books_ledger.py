@@ -105,11 +105,11 @@ def lock(month: _Month, tenant: asked.Tenant, user: asked.As = "", as_json: ui.J
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
         ledger.lock(connection, found.id, month, actor=who, at=asked.now())
-        waiting = ledger.unbooked(connection, found.id, month)
-    ui.emit({"month": month, "state": "LOCKED", "lines_not_booked": waiting}, as_json)
+        waiting = ledger.unposted(connection, found.id, month)
+    ui.emit({"month": month, "state": "LOCKED", "lines_not_posted": waiting}, as_json)
     if waiting:
         back = f"revenue-os books reopen {month} takes the lock back"
-        ui.step("Next", f"{waiting} lines of {month} are not booked, and now cannot be posted: {back}")
+        ui.step("Next", f"{waiting} lines of {month} are not posted, and now cannot be: {back}")
 
 
 def reopen(

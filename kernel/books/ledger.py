@@ -218,11 +218,11 @@ def lock(connection: sa.Connection, tenant_id: UUID, month: str, *, actor: str, 
     _set_month(connection, tenant_id, month, "LOCKED", actor, at, "month_locked")
 
 
-def unbooked(connection: sa.Connection, tenant_id: UUID, month: str) -> int:
-    """Bank lines of a month that no entry books: once it is locked, none can."""
+def unposted(connection: sa.Connection, tenant_id: UUID, month: str) -> int:
+    """Bank lines of a month that no posted entry books: once it is locked, none can."""
     first, last = days_of(month)
     tenancy.service(connection, tenant_id)
-    return _execute(connection, "unbooked", tenant_id, first_on=first, last_on=last).scalar_one()
+    return _execute(connection, "unposted", tenant_id, first_on=first, last_on=last).scalar_one()
 
 
 def reopen(

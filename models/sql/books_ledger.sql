@@ -76,13 +76,15 @@ where entries.tenant_id = :tenant_id and entries.status = 'posted' and entries.e
 group by accounts.code, accounts.name, accounts.type, entries.currency
 order by accounts.code, entries.currency
 
--- unbooked --
--- Bank lines of some days that no entry books, posted or about to be.
+-- unposted --
+-- Bank lines of some days that no posted entry books.
 select count(*) from books.transactions as lines
 where lines.tenant_id = :tenant_id and lines.post_date between :first_on and :last_on
     and not exists (
         select from books.booked_lines as booked
-        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id
+        inner join books.journal_entries as entries
+            on entries.tenant_id = booked.tenant_id and entries.id = booked.entry_id
+        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id and entries.status = 'posted'
     )
 
 -- hold_month --

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from kernel import tenancy
+from kernel.books import ledger
 from kernel.books.ledger import Entry, Line
 from models.books_lines import statement_files
 from tests.integration.books.deciding import AT, ON, Deciding, deciding
@@ -176,9 +177,14 @@ def test_a_month_without_entries_says_so(command: Command) -> None:
 
 
 def test_who_locks_a_month_is_told_how_many_of_its_lines_wait(command: Command, books: Deciding) -> None:
-    books.lines(-1000, -2000)
-    month = f"{ON:%Y-%m}"
-    assert command("lock", month, "--json").json["lines_not_booked"] == 2
+    lines, month = books.lines(-1000, -2000, -3000), f"{ON:%Y-%m}"
+    sides = Line("6300", debit=Decimal(10)), Line("1000", credit=Decimal(10))
+    books.posted(Entry(ON, "USD", sides, source_txn_id=lines[0]))
+    # Approved by one person, and another one is needed.
+    waiting = Entry(ON, "USD", sides, source_txn_id=lines[1])
+    books.do(ledger.propose, [waiting])
+    books.do(ledger.approve, [waiting.id])
+    assert command("lock", month, "--json").json["lines_not_posted"] == 2
     command("reopen", month, "--why", "two lines wait")
     assert "reopen" in command("lock", month).text
 
