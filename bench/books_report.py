@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.books_gates import compared
+from bench.books_gates import compared, passes
 from ml import certify, evaluate
 
 _COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -28,8 +28,7 @@ def report(
     seen = log[log["period"] >= since]
     seen = seen.assign(
         right=(seen["proposed"] == seen["account"]).to_numpy(),
-        # None is above the threshold of a gate that is closed.
-        posted=((seen["calibrated_p"] >= seen["threshold"]) & ~seen["held"]).to_numpy(),
+        posted=passes(seen).to_numpy(),
         peer=seen["txn"].map(peer) if peer is not None else None,
     )
     spent = costs[costs["period"] >= since]

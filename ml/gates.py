@@ -1,6 +1,6 @@
 """Calibrator and certificate of each tenant of those that learn together, made of their logged predictions.
 
-Pure: where predictions come from and where gates are kept is the business of `learning` and of the bench.
+Pure: where predictions come from and where gates are kept is the business of `gate_records` and of the bench.
 """
 
 from __future__ import annotations
