@@ -21,8 +21,9 @@ PROMISE = 0.90  # precision of what is posted
 # What is certified at first, tenant by tenant: the least that any may come to. What passes is right two to three points more
 # where that did not suffice, `next_target` aims higher.
 TARGET = 0.90
-# Nothing under it is posted on the strength of what is surer: of such lines three in ten are wrong.
-FLOOR = 0.70
+# Nothing under it is posted on the strength of what is surer: of such lines one in five is wrong. It is where most walks end, so
+# that no tenant's lines pass that are less sure than another's that wait.
+FLOOR = 0.79
 _GROWTH = 1.05  # each step of the walk covers this many times the lines of the one before
 
 
@@ -106,7 +107,7 @@ def certify(
 
     Fixed-sequence testing (Maurer et al. 1995; as a case of Learn then Test, Angelopoulos et al. 2021): the steps are
     fixed by the order of the lines and never by outcomes, so that each may spend the whole of `delta`, and any monotone
-    map of `p` leads through the same steps. The first holds a third of the lines above the floor, so that one bad day among
+    map of `p` leads through the same steps. The first holds half of the lines above the floor, so that one bad day among
     the surest does not end the walk, and at least as many as would pass at half the errors that the target allows; where
     there are not as many, those that would pass with no error.
     """
@@ -121,7 +122,7 @@ def certify(
     if held < least:
         reason = f"{held} checked lines with a probability of {floor:g} or above, {least} are needed"
         return Certificate(None, target, held, 0, 0.0, reason)
-    enough = max(audit_size(target, (1 + target) / 2, delta), held // 3)
+    enough = max(audit_size(target, (1 + target) / 2, delta), held // 2)
     steps: list[Step] = []
     for count in _counts(enough if held >= enough else least, ends):
         steps.append(

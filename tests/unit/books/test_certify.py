@@ -99,7 +99,7 @@ def test_a_bad_day_among_the_surest_does_not_end_the_walk():
 def test_too_few_checked_lines_close_the_gate_and_the_reason_counts_them():
     made = certify.certify(np.full(28, 0.99), np.ones(28))
     assert made.threshold is None
-    assert made.reason == "28 checked lines with a probability of 0.7 or above, 29 are needed"
+    assert made.reason == "28 checked lines with a probability of 0.79 or above, 29 are needed"
     assert certify.certify([], []).threshold is None
 
 
