@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from kernel.books.vendors import normalise
+from kernel.errors import RefusedError
 
 _TENANTS = Path(__file__).with_name("birmingham_tenants.json")
 _MONTHS = (
@@ -55,11 +56,12 @@ def birmingham(folder: Path) -> tuple[pd.DataFrame, Counts]:
 
     A line belongs to the later of the month it is dated in and the month whose file published it; its label is known
     on the first day of the next. Amounts are as the card sees them: spending is negative. Of lines that two files
-    have in common the first is kept.
+    have in common the first is kept. Raises RefusedError for a folder without such files.
     """
-    raw = pd.concat(
-        [_read(path) for path in sorted(folder.glob("birmingham-pcard-*.csv.gz"))], ignore_index=True
-    )
+    files = sorted(folder.glob("birmingham-pcard-*.csv.gz"))
+    if not files:
+        raise RefusedError(f"{folder} has no birmingham-pcard-YEAR.csv.gz: name the folder of the files")
+    raw = pd.concat([_read(path) for path in files], ignore_index=True)
     tenants = {name: tenant for tenant, names in json.loads(_TENANTS.read_text()).items() for name in names}
     raw["tenant"] = raw["directorate"].str.strip().str.lower().map(tenants)
     raw["post_date"] = pd.to_datetime(raw["date"], format="%Y-%m-%d", errors="coerce")

@@ -15,6 +15,7 @@ from bench import books, books_data, books_peer
 from bench.measure import database
 from kernel.books import people
 from kernel.books.ingest.importing import import_files
+from kernel.errors import RefusedError
 from ml import deciding, learning
 
 _AT_ONCE = 25_000  # lines of a file
@@ -71,6 +72,8 @@ def _measured(engine: sa.Engine, home: Path, lines: pd.DataFrame) -> Iterator[Sp
     yield _speed("train, from labels in the database", known, began)
     with engine.begin() as connection:
         model = learning.active(connection, tenant_id, home / "models")
+    if model is None:
+        raise RefusedError(f"no model came of {len(known):,} labelled lines: take more with --lines")
     began = time.perf_counter()
     model.score(lines)
     yield _speed("score", lines, began)

@@ -44,12 +44,12 @@ insert into usage.ingest_idempotency (
 select cast(:tenant_id as uuid), cast(:site_id as uuid), encode(sha256(convert_to(cast(:site_id as text) || n::text, 'UTF8')), 'hex'),
     cast(:at as timestamptz) + n * interval '100 milliseconds', 'default_billable', 'interaction', 'view', 'label ' || n % 1000,
     sha256(int8send(n::bigint))
-from generate_series(:first, :last) as n
+from generate_series(cast(:first as bigint), cast(:last as bigint)) as n
 """
 _MESSAGES = """
 insert into usage.usage_outbox (tenant_id, site_id, year_month, keys, payload, created_at)
 select cast(:tenant_id as uuid), cast(:site_id as uuid), '2026-01', array_agg(encode(sha256(convert_to(cast(:site_id as text) || n::text, 'UTF8')), 'hex')), '[]', cast(:at as timestamptz)
-from generate_series(:first, :last) as n
+from generate_series(cast(:first as bigint), cast(:last as bigint)) as n
 group by n / 50
 """
 _COUNTER = """

@@ -154,4 +154,20 @@ transfers = table(
     sa.Index("transfers_txn_idx", "tenant_id", "txn_id"),
 )  # fmt: skip
 
+# Lines that stand for no movement of their account: told twice in other words, or imported into another account. A person
+# says so, and may take it back; nothing books them as long as they are here.
+set_aside_lines = table(
+    "books",
+    "set_aside_lines",
+    tenant_id(),
+    sa.Column("txn_id", Uuid, primary_key=True),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("set_aside_by", sa.Text, nullable=False),
+    sa.Column("set_aside_at", Timestamp, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["tenant_id", "txn_id"], ["books.transactions.tenant_id", "books.transactions.id"], ondelete="CASCADE"
+    ),
+    check("btrim(why) <> ''", "why"),
+)
+
 books_audit = audit("books")

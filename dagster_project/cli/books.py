@@ -30,6 +30,7 @@ _OTHERS = {
     "Statements": {
         "reconcile": books_statements.reconcile, "match": books_statements.match, "unmatch": books_statements.unmatch,
         "open-items": books_statements.open_items, "tie-out": books_statements.tie_out,
+        "set-aside": books_statements.set_aside,
     },
     "Ledger": {
         "ledger": books_ledger.general_ledger, "balance": books_ledger.trial_balance, "lock": books_ledger.lock,

@@ -54,6 +54,9 @@ def _proposal(told: Mapping[str, Any], names: Mapping[str, str], people: Mapping
     if other := told["transfer"]:
         yield _row("transfer", f"with line {other['with'][:8]}: both are booked as one entry")
     waited = told["label"] and told["auto_post_decision"] == "review"
+    if aside := told["set_aside"]:
+        who = people.get(aside["by"], aside["by"])
+        yield _row("set aside", f"by {who} on {_instant(aside['at'])}: {aside['why']}")
     yield _row("verdict", "went to a person" if waited else _VERDICTS[told["auto_post_decision"]])
     if told["held_back"]:
         yield _row("held back", told["held_back"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,6 +83,67 @@ def unmatch(
         txn_id = accounts.line(connection, found.id, line)
         reconciling.take_back(connection, found.id, txn_id, actor=who, at=asked.now(), reason=why)
     ui.emit({"line": txn_id if as_json else views.line(txn_id), "matched": False}, as_json)
+
+
+def set_aside(
+    tenant: asked.Tenant,
+    lines: Annotated[
+        list[str] | None, typer.Argument(metavar="[LINE…]", help="Ids, or their beginnings; without any, those set aside are listed.")
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", help="All lines of this statement: its name. Several times for several.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Into which bank account the file was imported.")] = None,
+    back: Annotated[bool, typer.Option("--back", help="Take them back in: they wait again.")] = False,
+    on: Annotated[
+        str | None, typer.Option(help="Day of reversals, where the month of what is posted is locked.")
+    ] = None,
+    why: asked.PerhapsWhy = "",
+    most: Annotated[int, typer.Option(help="List at most so many.", min=1)] = 50,
+    user: asked.As = "",
+    as_json: ui.Json = False,
+) -> None:  # fmt: skip
+    """Say that lines are no movements of their account: told twice, or imported into a wrong one. What was posted is reversed."""
+    from kernel.books import accounts, aside
+
+    if bool(file) != bool(account) or (file and lines):
+        ui.fail("name lines, or a statement with --file and its bank account with --account")
+    if not lines and not file:
+        _set_aside(tenant, most, as_json)
+        return
+    reason, day, others = asked.worded(why), None if on is None else asked.day(on), 0
+    with asked.of(tenant) as (connection, found):
+        who = asked.speaker(connection, found.id, user)
+        if file:
+            into = accounts.bank(connection, found.id, account or "")
+            ids, others = aside.told_by(connection, found.id, into, file)
+        else:
+            ids = [accounts.line(connection, found.id, each) for each in lines or ()]
+        told: dict[str, Any] = {}
+        if back:
+            ids = list(aside.standing(connection, found.id, ids)) if file else ids
+            answered = aside.take_back(connection, found.id, ids, why=reason, by=who, at=asked.now())
+            shown = answered if as_json else list(map(views.line, answered))
+            told = {"taken_back": len(ids), "answered_before": shown}
+        else:
+            done = aside.set_aside(connection, found.id, ids, why=reason, by=who, at=asked.now(), on=day)
+            told = ui.plain(done) | {"lines": len(done.lines)}
+    ui.emit(told | ({"told_by_another_statement": others} if file else {}), as_json)
+
+
+def _set_aside(tenant: str, most: int, as_json: bool) -> None:
+    from kernel import members
+    from kernel.books import aside
+
+    with asked.of(tenant) as (connection, found):
+        rows = aside.listed(connection, found.id, most=most)
+        names = {str(each.user_id): each.name for each in members.of(connection, found.id)}
+    if as_json:
+        ui.emit([row._asdict() for row in rows], as_json)
+    elif rows:
+        views.table([views.aside(row, names) for row in rows], f"Lines of {found.name} that are set aside")
+    else:
+        typer.echo(ui.lines(f"No line of {found.name} is set aside."))
 
 
 def open_items(

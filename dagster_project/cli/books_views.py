@@ -84,6 +84,21 @@ def countersigned(row: Any, names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def aside(row: Any, names: Mapping[str, str]) -> dict[str, Any]:
+    """A line that was set aside, with who did it by name."""
+    from kernel.money import major
+
+    return {
+        "line": line(row.txn_id),
+        "bank account": row.bank_account,
+        "date": row.post_date,
+        "amount": f"{amount(major(row.amount_minor, row.currency))} {row.currency}",
+        "text": row.description,
+        "by": names.get(row.set_aside_by, row.set_aside_by),
+        "why": row.why,
+    }
+
+
 def open_item(each: Open, what: str, age: int) -> dict[str, Any]:
     return {
         what: line(each.id) if what == "line" else entry(each.id),

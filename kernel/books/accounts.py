@@ -14,7 +14,14 @@ import sqlalchemy as sa
 from kernel import chain, tenancy
 from kernel.errors import RefusedError
 from kernel.money import CURRENCIES
-from models.books import ACCOUNT_TYPES, BANK_ACCOUNT_KINDS, accounts, bank_accounts, books_audit
+from models.books import (
+    ACCOUNT_TYPES,
+    BANK_ACCOUNT_KINDS,
+    accounts,
+    bank_accounts,
+    books_audit,
+    set_aside_lines,
+)
 from models.books_lines import statement_files, transactions
 
 _BEGINNING = re.compile(r"[0-9a-f-]{8,36}")
@@ -46,7 +53,9 @@ def add(
 
 
 def banks(connection: sa.Connection, tenant_id: UUID) -> list[dict[str, Any]]:
-    """The accounts that statements come of, by name, with how many lines each has and its newest day."""
+    """The accounts that statements come of, by name, with how many lines each has and its newest day; without those that
+    were set aside.
+    """
     columns = bank_accounts.c
     lines = (
         sa.select(
@@ -54,6 +63,11 @@ def banks(connection: sa.Connection, tenant_id: UUID) -> list[dict[str, Any]]:
             sa.func.max(transactions.c.post_date).label("newest"),
         )
         .where(transactions.c.tenant_id == tenant_id)
+        .where(
+            ~sa.exists().where(
+                set_aside_lines.c.tenant_id == tenant_id, set_aside_lines.c.txn_id == transactions.c.id
+            )
+        )
         .group_by(transactions.c.bank_account_id)
         .subquery()
     )  # fmt: skip

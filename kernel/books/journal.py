@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +19,13 @@ from kernel import tenancy
 from kernel.books import autopost, canary, ledger, people, plans, settings, stages
 from kernel.books.holding import hold
 from kernel.books.ledger import Entry, Line
+from kernel.errors import RefusedError
 from kernel.money import major
 from models.statements import array, statements
 
 _LONGEST_MEMO = 200
+# It is tomorrow already where some of the people are.
+_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,17 @@ def hold_months(
     )
     held = _execute(connection, "hold_months", tenant_id, months=months)
     return {row.year_month for row in held if row.state == "LOCKED"}
+
+
+def refuse_ahead(on: date | None, at: datetime) -> None:
+    """Raises RefusedError for a day, given by a person, that has not come yet."""
+    if on is not None and on > at.date() + _AHEAD:
+        raise RefusedError(f"{on} has not come yet: give a day of an open month that is over or goes on")
+
+
+def live(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, sa.Row[Any]]:
+    """The entries that book the lines, or are proposed for them, by the lines."""
+    return {row.txn_id: row for row in _execute(connection, "live_entries", tenant_id, ids=array(ids))}
 
 
 def booked_twice(connection: sa.Connection, tenant_id: UUID) -> list[UUID]:

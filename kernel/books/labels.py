@@ -52,12 +52,16 @@ class Said:
 
 
 def hold(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Held]:
-    """The lines by their ids, held until the transaction ends. Raises RefusedError when one is not there."""
+    """The lines by their ids, held until the transaction ends. Raises RefusedError when one is not there or set aside."""
     tenancy.service(connection, tenant_id)
-    rows = _execute(connection, "hold_lines", tenant_id, ids=array(ids))
-    held = {row.id: Held(*row) for row in rows}
+    rows = _execute(connection, "hold_lines", tenant_id, ids=array(ids)).all()
+    held = {row.id: Held(*row[:-1]) for row in rows}
     if missing := set(ids) - held.keys():
         raise RefusedError(f"the tenant has no bank line {min(missing, key=str)}: import its statement first")
+    if aside := [row.id for row in rows if row.is_set_aside]:
+        raise RefusedError(
+            f"bank line {aside[0]} was set aside: take it back in first (revenue-os books set-aside --back)"
+        )
     return held
 
 

@@ -95,7 +95,7 @@ def reconcile(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: dat
     allocations and what lies in a locked month stay.
     """
     tenancy.service(connection, tenant_id)
-    _execute(connection, "hold", tenant_id)
+    hold_matches(connection, tenant_id)
     held = _execute(connection, "matches", tenant_id).all()
     lines = {row.id: row for row in _execute(connection, "lines", tenant_id)}
     sides = {(row.id, row.code): row for row in _execute(connection, "sides", tenant_id)}
@@ -123,6 +123,11 @@ def reconcile(connection: sa.Connection, tenant_id: UUID, *, actor: str, at: dat
         links, counted["exact"], counted["heuristic"], len(kept), len(lines) + len(off), len(sides) + len(off),
         tuple(ambiguous), tuple(off),
     )  # fmt: skip
+
+
+def hold_matches(connection: sa.Connection, tenant_id: UUID) -> None:
+    """Of those who match the tenant's lines, or take matches away, one at a time until the transaction ends."""
+    _execute(connection, "hold", tenant_id)
 
 
 def _kept(
@@ -209,11 +214,13 @@ def allocate(
     them goes. Raises RefusedError, with nothing changed, for what does not add up or is allocated already.
     """
     tenancy.service(connection, tenant_id)
-    _execute(connection, "hold", tenant_id)
+    hold_matches(connection, tenant_id)
     txns, entries = {each.txn_id for each in allocations}, {each.entry_id for each in allocations}
     lines = {row.id: row for row in _execute(connection, "named_lines", tenant_id, ids=array(txns))}
     if missing := txns - lines.keys():
-        raise RefusedError(f"the tenant has no bank line {min(missing, key=str)}: nothing was matched")
+        raise RefusedError(
+            f"the tenant has no bank line {min(missing, key=str)}, or it was set aside: nothing was matched"
+        )
     places = {(row.code, row.currency) for row in lines.values()}
     if len(places) != 1:
         raise RefusedError(
@@ -306,7 +313,7 @@ def take_back(
 ) -> None:
     """Takes an allocation back, with all lines that belong to it. Raises RefusedError where there is none."""
     tenancy.service(connection, tenant_id)
-    _execute(connection, "hold", tenant_id)
+    hold_matches(connection, tenant_id)
     gone = _execute(connection, "take_back", tenant_id, txn_id=txn_id).all()
     if not gone:
         raise RefusedError(f"bank line {txn_id} is not allocated: nothing was changed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,16 +16,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.books import journal, labels, ledger, people, plans, settings
+from kernel.books import aside, journal, labels, ledger, people, plans, settings
 from kernel.books.contract import REASONS, Reason
 from kernel.books.holding import hold
 from kernel.books.labels import Label, Source
 from kernel.errors import RefusedError
 from kernel.money import major
 from models.statements import array, statements
-
-# It is tomorrow already where some of the people are.
-_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def approve(
         held |= labels.hold(connection, tenant_id, added)
         decided |= _decided(connection, tenant_id, added)
     journal.propose(connection, tenant_id, at=at, ids=list(decided))
-    entries = _live(connection, tenant_id, list(decided))
+    entries = journal.live(connection, tenant_id, list(decided))
     if unbooked := [each for each in decided if each not in entries]:
         raise RefusedError(f"no entry can be made for bank line {unbooked[0]} as it was decided: correct it")
     posted_before = {txn_id for txn_id, entry in entries.items() if entry.status == "posted"}
@@ -169,12 +166,11 @@ def correct(
     that has not come.
     """
     person = people.approver(connection, tenant_id, by)
-    if on is not None and on > at.date() + _AHEAD:
-        raise RefusedError(f"{on} has not come yet: give a day of an open month that is over or goes on")
+    journal.refuse_ahead(on, at)
     hold(connection, tenant_id)
     held = labels.hold(connection, tenant_id, list(accounts))
     said = labels.newest(connection, tenant_id, list(accounts))
-    live = _live(connection, tenant_id, list(accounts))
+    live = journal.live(connection, tenant_id, list(accounts))
     already = [
         each
         for each, account in accounts.items()
@@ -214,7 +210,7 @@ def correct(
         else:
             ledger.reject(connection, tenant_id, [entry.id], actor=person, at=at, reason="corrected")
     ledger.propose(connection, tenant_id, made, actor=person, at=at)
-    new = _live(connection, tenant_id, [each.source_txn_id for each in made])
+    new = journal.live(connection, tenant_id, [each.source_txn_id for each in made])
     done = _settle(connection, tenant_id, {entry.id: entry for entry in new.values()}, held, person, at)
     return Answered(len(accounts), *done, tuple(already))
 
@@ -241,6 +237,7 @@ def explain(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> dict[st
         raise RefusedError(f"bank line {txn_id} was not decided about yet")
     told = row.explain
     said = labels.newest(connection, tenant_id, [txn_id]).get(txn_id)
+    apart = aside.standing(connection, tenant_id, [txn_id]).get(txn_id)
     amount = major(abs(row.amount_minor), row.currency)
     return {
         "transaction_id": str(row.txn_id),
@@ -277,6 +274,9 @@ def explain(connection: sa.Connection, tenant_id: UUID, txn_id: UUID) -> dict[st
         "confidence": told.get("confidence"),
         "anomaly": told.get("anomaly"),
         "suspected_of": row.suspected_of and str(row.suspected_of),
+        "set_aside": None
+        if apart is None
+        else {"why": apart.why, "by": apart.set_aside_by, "at": apart.set_aside_at.isoformat()},
         "brake": told.get("brake"),
         "transfer": told.get("transfer"),
         "balance_check": {
@@ -346,12 +346,6 @@ def _newest_decisions(
 ) -> dict[UUID, sa.Row[Any]]:
     given = {"tenant_id": tenant_id, "ids": array(ids)}
     return {row.txn_id: row for row in connection.execute(statements("books_journal")["decisions_of"], given)}
-
-
-def _live(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, sa.Row[Any]]:
-    """The entries that book the lines, by the lines."""
-    given = {"tenant_id": tenant_id, "ids": array(ids)}
-    return {row.txn_id: row for row in connection.execute(statements("books_journal")["live_entries"], given)}
 
 
 def _waiting(connection: sa.Connection, tenant_id: UUID, name: str, given: dict[str, Any]) -> Queue:

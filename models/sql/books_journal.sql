@@ -28,8 +28,8 @@ where (proposal.id is not null or newest.proposed_account is not null)
         select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
     )
     and not exists (
-        select from books.booked_lines as booked
-        where booked.tenant_id = newest.tenant_id and booked.txn_id = newest.txn_id
+        select from books.settled_lines as settled
+        where settled.tenant_id = newest.tenant_id and settled.txn_id = newest.txn_id
     )
 order by lines.post_date, newest.txn_id
 

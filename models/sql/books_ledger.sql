@@ -77,14 +77,15 @@ group by accounts.code, accounts.name, accounts.type, entries.currency
 order by accounts.code, entries.currency
 
 -- unposted --
--- Bank lines of some days that no posted entry books.
+-- Bank lines of some days that no posted entry books, and that nobody set aside.
 select count(*) from books.transactions as lines
 where lines.tenant_id = :tenant_id and lines.post_date between :first_on and :last_on
     and not exists (
-        select from books.booked_lines as booked
-        inner join books.journal_entries as entries
-            on entries.tenant_id = booked.tenant_id and entries.id = booked.entry_id
-        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id and entries.status = 'posted'
+        select from books.settled_lines as settled
+        left join books.journal_entries as entries
+            on entries.tenant_id = settled.tenant_id and entries.id = settled.entry_id
+        where settled.tenant_id = lines.tenant_id and settled.txn_id = lines.id
+            and (settled.entry_id is null or entries.status = 'posted')
     )
 
 -- hold_month --

@@ -93,8 +93,8 @@ where lines.tenant_id = :tenant_id
         select from books.labels as labels where labels.tenant_id = lines.tenant_id and labels.txn_id = lines.id
     )
     and not exists (
-        select from books.booked_lines as booked
-        where booked.tenant_id = lines.tenant_id and booked.txn_id = lines.id
+        select from books.settled_lines as settled
+        where settled.tenant_id = lines.tenant_id and settled.txn_id = lines.id
     )
 order by lines.vendor = '', count(*) over (partition by lines.vendor, lines.amount_minor < 0) desc, lines.vendor,
     lines.post_date, lines.id

@@ -1,7 +1,7 @@
 -- What the metrics of the books are made of: decisions of a window, each transaction by its newest one, and what people said.
 
 -- decided --
--- A row for each transaction decided in the window, with the newest label that a person gave after the decision.
+-- A row for each transaction decided in the window and not set aside, with the newest label that a person gave after the decision.
 select distinct on (decisions.txn_id)
     decisions.txn_id, decisions.number, decisions.decided_at, decisions.vendor, decisions.proposed_account, decisions.raw_p,
     decisions.calibrated_p, decisions.threshold, decisions.verdict, decisions.not_auto_post_reason, decisions.failures,
@@ -31,6 +31,10 @@ left join lateral (
 ) as label on true
 where decisions.tenant_id = :tenant_id
     and decisions.decided_at >= cast(:starts as timestamptz) and decisions.decided_at < cast(:ends as timestamptz)
+    and not exists (
+        select from books.set_aside_lines as aside
+        where aside.tenant_id = decisions.tenant_id and aside.txn_id = decisions.txn_id
+    )
 order by decisions.txn_id, decisions.number desc
 
 -- imbalanced --
@@ -45,7 +49,7 @@ select count(*) from (
 ) as found
 
 -- reconciled --
--- Bank lines of the window's days that no entry was made from, and how many of them stand for a posted entry.
+-- Bank lines of the window's days that nobody set aside and no entry was made from, and how many of them stand for a posted entry.
 select count(*) as lines, count(*) filter (where matched.is_matched) as matched
 from books.transactions as transactions
 cross join lateral (
@@ -61,6 +65,10 @@ where transactions.tenant_id = :tenant_id and transactions.post_date >= :first_d
         select from books.journal_entries as own
         where own.tenant_id = transactions.tenant_id and own.source_txn_id = transactions.id and own.is_live
             and own.status = 'posted'
+    )
+    and not exists (
+        select from books.set_aside_lines as aside
+        where aside.tenant_id = transactions.tenant_id and aside.txn_id = transactions.id
     )
     and not exists (
         select from books.transfers as transfers

@@ -9,12 +9,15 @@ select txn_id, entry_id, kind, amount_minor, detail ->> 'allocation' as allocati
 where tenant_id = :tenant_id
 
 -- lines --
--- Every bank line, with the account that its bank account is in the chart.
+-- Every bank line that nobody set aside, with the account that its bank account is in the chart.
 select lines.id, lines.post_date, lines.amount_minor, lines.currency, bank.account_code as code,
     concat_ws(' ', lines.description, lines.counterparty, lines.reference) as text
 from books.transactions as lines
 inner join books.bank_accounts as bank on bank.tenant_id = lines.tenant_id and bank.id = lines.bank_account_id
 where lines.tenant_id = :tenant_id
+    and not exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = lines.tenant_id and aside.txn_id = lines.id
+    )
 
 -- sides --
 -- What every posted entry that stands says of each bank account, with the lines that it was made from.
@@ -50,10 +53,14 @@ from unnest(
 ) as given
 
 -- named_lines --
+-- But those that were set aside, which stand for nothing.
 select lines.id, lines.amount_minor, lines.currency, bank.account_code as code
 from books.transactions as lines
 inner join books.bank_accounts as bank on bank.tenant_id = lines.tenant_id and bank.id = lines.bank_account_id
 where lines.tenant_id = :tenant_id and lines.id = any(cast(:ids as uuid[]))
+    and not exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = lines.tenant_id and aside.txn_id = lines.id
+    )
 
 -- named_entries --
 -- What entries that stand say of one account.
@@ -96,6 +103,9 @@ where lines.tenant_id = :tenant_id and lines.post_date between :first and :last 
         inner join books.journal_entries as entries on entries.tenant_id = matches.tenant_id and entries.id = matches.entry_id
         where matches.tenant_id = lines.tenant_id and matches.txn_id = lines.id and entries.is_live and entries.status = 'posted'
     ) = 0
+    and not exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = lines.tenant_id and aside.txn_id = lines.id
+    )
 order by abs(lines.amount_minor) desc, lines.post_date, lines.id
 
 -- open_entries --
@@ -121,7 +131,7 @@ order by abs(sum(own.debit_minor - own.credit_minor)) desc, entries.entry_date, 
 
 -- statements --
 -- Statements of an account in order, each with its lines, the statement before it, and what the books hold at its end. Lines
--- came by a statement, or it told of them again.
+-- came by a statement, or it told of them again. One whose lines were all set aside is none of the account.
 with told as (
     select lines.first_file_id as file_id, lines.id as txn_id from books.transactions as lines
     where lines.tenant_id = :tenant_id and lines.bank_account_id = :bank_account_id
@@ -141,11 +151,12 @@ select files.id, files.name, files.first_date, files.last_date, bank.currency, f
 from books.statement_files as files
 inner join books.bank_accounts as bank on bank.tenant_id = files.tenant_id and bank.id = files.bank_account_id
 left join (
-    select told.file_id, sum(lines.amount_minor)::bigint as lines_minor from told
+    select told.file_id, sum(lines.amount_minor)::bigint as lines_minor, count(*) > count(aside.txn_id) as has_any from told
     inner join books.transactions as lines on lines.tenant_id = :tenant_id and lines.id = told.txn_id
+    left join books.set_aside_lines as aside on aside.tenant_id = lines.tenant_id and aside.txn_id = lines.id
     group by told.file_id
 ) as added on added.file_id = files.id
-where files.tenant_id = :tenant_id and files.bank_account_id = :bank_account_id
+where files.tenant_id = :tenant_id and files.bank_account_id = :bank_account_id and coalesce(added.has_any, true)
 window ordered as (order by files.first_date, files.last_date, files.imported_at)
 order by files.first_date, files.last_date, files.imported_at
 

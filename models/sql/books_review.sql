@@ -2,7 +2,10 @@
 
 -- hold_lines --
 -- In the order of their ids: of two who settle the same lines one waits for the other.
-select lines.id, lines.post_date, lines.amount_minor, lines.currency, lines.description, lines.vendor, bank.account_code as bank_code
+select lines.id, lines.post_date, lines.amount_minor, lines.currency, lines.description, lines.vendor, bank.account_code as bank_code,
+    exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = lines.tenant_id and aside.txn_id = lines.id
+    ) as is_set_aside
 from books.transactions as lines
 inner join books.bank_accounts as bank on bank.tenant_id = lines.tenant_id and bank.id = lines.bank_account_id
 where lines.tenant_id = :tenant_id and lines.id = any(cast(:ids as uuid[]))
@@ -52,8 +55,8 @@ with waiting as (
             select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
         )
         and not exists (
-            select from books.booked_lines as booked
-            where booked.tenant_id = newest.tenant_id and booked.txn_id = newest.txn_id
+            select from books.settled_lines as settled
+            where settled.tenant_id = newest.tenant_id and settled.txn_id = newest.txn_id
         )
 )
 select number, txn_id, vendor, proposed_account, calibrated_p, verdict, not_auto_post_reason, failures, post_date, amount_minor,
@@ -69,7 +72,7 @@ order by at_risk_minor desc, txn_id
 limit :most
 
 -- waiting_for_audit --
--- Lines that were drawn from those that were posted, and that no person looked at since.
+-- Lines that were drawn from those that were posted, and that no person looked at or set aside since.
 select newest.number, newest.txn_id, newest.vendor, newest.proposed_account, newest.calibrated_p, newest.verdict,
     newest.not_auto_post_reason, newest.failures, lines.post_date, lines.amount_minor, lines.currency, lines.description,
     (abs(lines.amount_minor) * (1 - coalesce(newest.calibrated_p, 0)))::bigint as at_risk_minor,
@@ -83,6 +86,9 @@ inner join books.transactions as lines on lines.tenant_id = newest.tenant_id and
 where newest.is_audited
     and not exists (
         select from books.labels as labels where labels.tenant_id = newest.tenant_id and labels.txn_id = newest.txn_id
+    )
+    and not exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = newest.tenant_id and aside.txn_id = newest.txn_id
     )
 order by at_risk_minor desc, newest.txn_id
 limit :most

@@ -252,8 +252,8 @@ def _other_rules(connection: sa.Connection) -> list[str]:
 def test_the_catalog_holds_no_view_that_reads_as_its_owner(populated: sa.Engine) -> None:
     with populated.connect() as connection:
         assert not _owners_views(connection)
-        connection.exec_driver_sql("alter view books.booked_lines set (security_invoker = false)")
-        assert _owners_views(connection) == ["books.booked_lines"]
+        connection.exec_driver_sql("alter view books.settled_lines set (security_invoker = false)")
+        assert _owners_views(connection) == ["books.settled_lines"]
 
 
 def _owners_views(connection: sa.Connection) -> list[str]:

@@ -35,12 +35,16 @@ class Dates:
         self._known: dict[str, date | None] = {}
 
     def read(self, text: str) -> date:
-        """Raises LineError for a day that does not exist."""
+        """Raises LineError for a day that does not exist, and for one that no statement can be of."""
         if text not in self._known:
             self._known[text] = _read(text, self._order)
         found = self._known[text]
         if found is None:
             raise LineError("422_INVALID_DATA_FORMAT", f"{text[:_LONGEST]!r} is no date of this calendar")
+        if not _FIRST <= found.year <= _LAST:
+            raise LineError(
+                "422_INVALID_DATA_FORMAT", f"{text!r} is in the year {found.year}; statements are read from {_FIRST} to {_LAST}"
+            )  # fmt: skip
         return found
 
 
@@ -100,7 +104,6 @@ def _month(name: str) -> int:
 
 def _date(year: str, month: str, day: str) -> date | None:
     try:
-        found = date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day))
+        return date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day))
     except ValueError:
         return None
-    return found if _FIRST <= found.year <= _LAST else None

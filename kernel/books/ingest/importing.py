@@ -262,7 +262,9 @@ def _elsewhere(connection: sa.Connection, file: dict[str, Any]) -> tuple[Problem
     if name is None:
         return ()
     message = f"the same file was imported into {name} before"
-    hint = "see of which account it is; what is not posted yet can be corrected, what is posted reversed"
+    hint = (
+        "see of which account it is, and set those of the other one aside (revenue-os books set-aside --file)"
+    )
     return (Problem("422_INVALID_DATA_FORMAT", message, hint),)
 
 

@@ -294,3 +294,38 @@ def test_an_export_is_written_again_by_the_beginning_of_its_id(
     (made,) = command("export", "--history", "--to", tmp_path, "--json").json
     again = command("export", "--again", made["id"][:8], "--to", tmp_path / "again", "--json").json["file"]
     assert Path(again).read_bytes() == Path(file).read_bytes()
+
+
+def test_lines_are_set_aside_listed_with_who_did_it_and_taken_back_in(
+    command: Command, books: Deciding
+) -> None:
+    (line,) = books.lines(-1000, text="Stapler")
+    assert command("set-aside").text.endswith("is set aside.")
+    told = command("set-aside", str(line)[:8], "--why", "told twice", "--json")
+    assert told.json == {"lines": 1, "reversed": 0, "rejected": 0, "already": 0}
+    listed = command("set-aside").text
+    assert all(each in listed for each in (str(line)[:8], "-10.00 USD", "Stapler", "ann", "told twice"))
+    assert command("set-aside", line, "--back", "--why", "it was not", "--json").json["taken_back"] == 1
+    assert command("set-aside", "--json").json == []
+
+
+def test_a_statement_is_set_aside_by_its_name_and_account(command: Command, books: Deciding) -> None:
+    books.lines(-1000, -2000)
+    of_file = ("set-aside", "--file", "a.csv", "--account", "1000")
+    told = command(*of_file, "--why", "of another account", "--json").json
+    assert (told["lines"], told["told_by_another_statement"]) == (2, 0)
+    assert command(*of_file, "--back", "--why", "it was right", "--json").json["taken_back"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--file", "a.csv", "--why", "twice"), "--file and its bank account with --account"),
+        (("1a2b3c4d", "--file", "a.csv", "--account", "1000"), "name lines, or a statement"),
+        (("1a2b3c4d",), "the reason '' cannot be read"),
+    ],
+)
+def test_what_cannot_be_set_aside_is_refused_in_a_sentence(command: Command, words: Any, why: str) -> None:
+    told = command("set-aside", *words)
+    assert told.code == 1
+    assert why in told.text

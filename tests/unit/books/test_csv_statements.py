@@ -160,6 +160,12 @@ def test_a_day_that_does_not_exist_rejects_its_line(written: str) -> None:
     assert len(found.lines) == len(found.rejected) == 1
 
 
+@pytest.mark.parametrize("written", ["1926-01-05", "2126-01-05"])
+def test_a_day_of_another_century_is_told_with_the_years_that_are_read(written: str) -> None:
+    (rejected,) = csv(of_dates(written, "2026-01-05")).rejected
+    assert f"'{written}' is in the year {written[:4]}; statements are read from 1970 to 2100" in str(rejected)
+
+
 def test_a_cell_that_is_a_formula_stays_text() -> None:
     (line,) = csv("Date,Description,Amount\n2026-01-05,\"=cmd|' /C calc'!A0\",-1.00\n").lines
     assert line.description == "=cmd|' /C calc'!A0"
