@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,7 +18,6 @@ from tests import oracle
 from tests.warehouse.build import build
 
 NOW = datetime(2026, 7, 2, 12, tzinfo=UTC)
-SLUGS = [profile.slug for profile in PROFILES]
 
 # Month ends, both changes of the clock and the days beside them, the first days of a tenant, ordinary days.
 DAYS = sorted(
@@ -32,29 +32,37 @@ DAYS = sorted(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("landing")
-    write_all(made)
-    return made
+# The one with most facts takes as long as all others: it is landed and computed apart from them.
+_LONG = tuple(profile for profile in PROFILES if profile.slug == "europa-high-volume")
+_QUICK = tuple(profile for profile in PROFILES if profile not in _LONG)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The database, and what the generator knows of the tenants that are in it."""
+
+    engine: sa.Engine
+    truths: dict[str, Truth]
 
 
 @pytest.fixture(scope="module")
-def truths(landing: Path) -> dict[str, Truth]:
-    return read_truth(landing)
-
-
-@pytest.fixture(scope="module")
-def computed(landing: Path, warehouse_url: str) -> Iterator[sa.Engine]:
-    """The landing files loaded and every day of the calendar computed in one dbt build."""
-    engine = sa.create_engine(warehouse_url)
-    folder.apply_tenants(engine, landing)
-    report = folder.load_pending(engine, landing, now=NOW)
-    assert report.refused == {}
-    assert sum(counts.rejected for counts in report.facts.values()) == 0
-    build(warehouse_url, DAYS[0], DAYS[-1], as_of=NOW)
-    yield engine
-    engine.dispose()
+def computed(
+    request: pytest.FixtureRequest,
+    _copied: Callable[[str], AbstractContextManager[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Computed]:
+    """The files of some tenants loaded and every day of the calendar computed in one dbt build."""
+    landing = tmp_path_factory.mktemp("landing")
+    write_all(landing, request.param)
+    with _copied("warehouse") as url:
+        engine = sa.create_engine(url)
+        folder.apply_tenants(engine, landing)
+        report = folder.load_pending(engine, landing, now=NOW)
+        assert report.refused == {}
+        assert sum(counts.rejected for counts in report.facts.values()) == 0
+        build(url, DAYS[0], DAYS[-1], as_of=NOW)
+        yield Computed(engine, read_truth(landing))
+        engine.dispose()
 
 
 def actual(engine: sa.Engine, tenant_id: str) -> pd.DataFrame:
@@ -72,15 +80,24 @@ def test_there_are_thirty_days_to_compare() -> None:
     assert len(DAYS) >= 30
 
 
-# The one with most facts takes as long as all others.
-_LONG = "europa-high-volume"
+@pytest.mark.parametrize("computed", [pytest.param(_QUICK, id="quick")], indirect=True)
+def test_the_pipeline_sees_the_tenants_the_generator_made(computed: Computed) -> None:
+    with computed.engine.begin() as connection:
+        tenancy.service(connection)
+        seen = sorted(tenant.slug for tenant in tenancy.all_tenants(connection))
+    assert seen == sorted(profile.slug for profile in _QUICK)
 
 
 @pytest.mark.parametrize(
-    "slug", [pytest.param(slug, marks=pytest.mark.slow if slug == _LONG else ()) for slug in SLUGS]
+    ("computed", "slug"),
+    [
+        *(pytest.param(_QUICK, profile.slug, id=profile.slug) for profile in _QUICK),
+        *(pytest.param(_LONG, profile.slug, id=profile.slug, marks=pytest.mark.slow) for profile in _LONG),
+    ],
+    indirect=["computed"],
 )
-def test_every_metric_equals_the_truth(slug: str, computed: sa.Engine, truths: dict[str, Truth]) -> None:
-    truth = truths[slug]
+def test_every_metric_equals_the_truth(computed: Computed, slug: str) -> None:
+    truth = computed.truths[slug]
     tenant = oracle.Tenant(
         truth.tenant.id,
         slug,
@@ -100,11 +117,5 @@ def test_every_metric_equals_the_truth(slug: str, computed: sa.Engine, truths: d
             truth.watermarks[["source_system", "last_ingested_at"]].itertuples(index=False, name=None)
         ),
     )
-    differences = oracle.compare(actual(computed, truth.tenant.id), expected)
+    differences = oracle.compare(actual(computed.engine, truth.tenant.id), expected)
     assert differences == [], f"{len(differences)} differences:\n" + "\n".join(differences[:40])
-
-
-def test_the_pipeline_sees_the_tenants_the_generator_made(computed: sa.Engine) -> None:
-    with computed.begin() as connection:
-        tenancy.service(connection)
-        assert sorted(tenant.slug for tenant in tenancy.all_tenants(connection)) == sorted(SLUGS)

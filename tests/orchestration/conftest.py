@@ -10,5 +10,5 @@ import pytest
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
+    with dg.DagsterInstance.ephemeral() as made:  # one on disk takes a second to make
         yield made

@@ -88,7 +88,7 @@ def test_the_past_is_not_decided_again(
 
 def test_the_schedule_asks_for_the_day_that_has_just_closed() -> None:
     schedule = location().resolve_schedule_def("decide_daily")
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=datetime(2026, 7, 1, 6, 30, tzinfo=UTC),

@@ -222,16 +222,15 @@ def test_a_cell_of_a_table_cannot_end_it() -> None:
     assert tables.table([], "nothing").value == "nothing"
 
 
-def test_deliveries_of_tests_and_demonstrations_are_in_no_mart(
-    database: sa.Engine, database_url: str
-) -> None:
+def test_deliveries_of_tests_and_demonstrations_are_in_no_mart(warehouse_url: str) -> None:
+    database = sa.create_engine(warehouse_url)
     real = _launched(database, "real")
     _launched(database, "trial", status="test")
     _launched(database, "shown", metrics_mode="demo")
     send.work(campaigns.worker(database))
     now = datetime.now(UTC)
     done = dbt(
-        database_url, "run", "--select", "+path:models/marts/delivery",
+        warehouse_url, "run", "--select", "+path:models/marts/delivery",
         DBT_WINDOW_START=now.date().isoformat(), DBT_WINDOW_END=now.date().isoformat(), DBT_AS_OF=now.isoformat(),
         DBT_TENANT_IDS="",
     )  # fmt: skip
@@ -243,3 +242,4 @@ def test_deliveries_of_tests_and_demonstrations_are_in_no_mart(
         assert _rows(database, f"select distinct tenant_id from analytics.{mart}") == [(real,)]
     totals = "select items, accepted, suppressed, unknown, open from analytics.delivery_run_funnel"
     assert _rows(database, totals) == [(5, 2, 1, 1, 1)]
+    database.dispose()

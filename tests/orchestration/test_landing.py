@@ -24,7 +24,7 @@ def test_a_refused_file_is_named_at_its_asset_and_by_a_check_that_warns(
         (tmp_path / tenant / "01" / "crm" / "accounts.csv").write_text("source_key,segment\na1,smb\n")
     monkeypatch.setattr(landing, "engine", lambda: engine)
     monkeypatch.setattr(landing, "settings", lambda: SimpleNamespace(landing_dir=tmp_path))
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([landing.loader()], instance=instance, raise_on_error=False)
     assert result.success
     accounts = next(

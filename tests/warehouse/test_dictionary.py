@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-from pathlib import Path
 
 import pytest
 
+from dagster_project.lib import dbt
 from kernel.landing.contracts import FACTS
-from tests.warehouse.build import PROJECT, dbt, target
+from tests.warehouse.build import PROJECT
 
 REQUIRED = (
     "metric_id",
@@ -33,10 +32,8 @@ def definitions() -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def manifest(warehouse_url: str) -> dict:
-    done = dbt(warehouse_url, "parse")
-    assert done.returncode == 0, done.stdout
-    return json.loads((Path(target()) / "manifest.json").read_text(encoding="utf-8"))
+def manifest() -> dict:
+    return dbt.manifest()
 
 
 def test_the_dictionary_holds_the_46_frozen_ids_and_the_agreed_additions(definitions) -> None:

@@ -95,8 +95,9 @@ def transitions() -> list[tuple[str, datetime]]:
     found = []
     for name in sorted(available_timezones()):
         zone = ZoneInfo(name)
-        days = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(731)]
-        for low, high in pairwise(days):
+        # No zone keeps an offset for less than a week: the shortest is that of Ramadan.
+        weeks = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(weeks=week) for week in range(106)]
+        for low, high in pairwise(weeks):
             if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
                 continue
             before = low.astimezone(zone).utcoffset()
@@ -126,7 +127,7 @@ def test_quiet_hours_end_later_and_the_computation_ends_whatever_clocks_do(data:
     if since != until and (since <= local < until if since < until else local >= since or local < until):
         assert is_walls  # never less quiet than the clock on the wall says
     for messages, capped, per_second in (
-        (1000, rules.__class__(10, None, since, until, name), 1.0),
+        (200, rules.__class__(10, None, since, until, name), 1.0),
         (5000, rules, 0.1),
     ):
         through = finish(messages, now - 12 * HALF, capped, per_second=per_second)
