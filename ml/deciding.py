@@ -141,9 +141,9 @@ def step(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> None:
 
 
 def withhold(connection: sa.Connection, tenant_id: UUID, broken: Sequence[str], *, at: datetime) -> None:
-    """Takes P3 back from a tenant whose figures contradict each other: they prove nothing."""
+    """Takes P3 back from a tenant whose figures or logs contradict themselves: they prove nothing."""
     if stages.newest(connection, tenant_id).stage == "P3":
-        why = f"figures contradict each other: {', '.join(broken)}"
+        why = f"figures or logs contradict themselves: {', '.join(broken)}"
         stages.demote(connection, tenant_id, by=PIPELINE, at=at, reason=why)
 
 

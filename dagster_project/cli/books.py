@@ -6,6 +6,8 @@ and how far a tenant has come in `books_learning`, what is on trial and what it 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -277,19 +279,27 @@ def explain(line: _Line, tenant: asked.Tenant, as_json: ui.Json = False) -> None
 
 @app.command("approve")
 def approve(
-    lines: Annotated[list[str], typer.Argument(metavar="LINE…", help="Ids, or their beginnings.")],
+    lines: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LINE[=ACCOUNT]…", help="Ids, or their beginnings; with what was seen to be proposed."
+        ),
+    ],
     tenant: asked.Tenant,
     user: asked.As = "",
     as_json: ui.Json = False,
 ) -> None:
-    """Say that proposals are right: they are labelled and posted."""
-    from kernel.books import review
+    """Say that proposals are right: they are labelled and posted. With =ACCOUNT only if that is still what is proposed."""
+    from kernel.books import labels, review
 
     with asked.of(tenant) as (connection, found):
         who = asked.speaker(connection, found.id, user)
-        ids = [_line(connection, found.id, each) for each in lines]
-        done = review.approve(connection, found.id, ids, by=who, at=asked.now())
-    _answered(done, as_json)
+        typed = [each.partition("=") for each in lines]
+        ids = [_line(connection, found.id, line) for line, _, _ in typed]
+        seen = {txn_id: account for txn_id, (_, sign, account) in zip(ids, typed, strict=True) if sign}
+        done = review.approve(connection, found.id, ids, by=who, at=asked.now(), seen=seen)
+        said = labels.newest(connection, found.id, [each for each in ids if each not in done.already])
+    _answered(done, as_json, to=Counter(each.account for each in said.values()))
 
 
 @app.command("approve-vendor")
@@ -379,8 +389,11 @@ def _line(connection: Any, tenant_id: UUID, given: str) -> UUID:
     return accounts.line(connection, tenant_id, given)
 
 
-def _answered(done: Any, as_json: bool) -> None:
-    told = {"labelled": done.labelled, "posted": len(done.posted)}
+def _answered(done: Any, as_json: bool, to: Mapping[str, int] | None = None) -> None:
+    """`to`: how many lines were approved with which account, where nobody named it."""
+    told: dict[str, Any] = {"labelled": done.labelled, "posted": len(done.posted)}
+    if to is not None:
+        told["accounts"] = dict(to) if as_json else views.counts(to)
     if as_json:
         rest = {"needs_another": done.needs_another, "already": done.already, "locked": done.locked}
         ui.emit(told | rest, as_json)

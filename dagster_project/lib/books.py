@@ -15,7 +15,9 @@ from kernel.books.watch import Watched
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """`broken` are figures that contradict each other, by which P3 is taken back; `watched` says where the tenant stands."""
+    """`broken` are figures that contradict each other and rows of a log that do not follow, by which P3 is taken back;
+    `watched` says where the tenant stands.
+    """
 
     booked: Booked
     watched: Watched
@@ -33,14 +35,16 @@ def asked(made: Answered) -> dict[str, Any]:
 def book(connection: sa.Connection, tenant: tenancy.Tenant, *, at: datetime) -> Night:
     """Proposes and posts what was decided, once it was looked whether the tenant may stay in its stage."""
     from dagster_project.settings import settings
-    from kernel.books import journal
+    from kernel.books import journal, logs
     from ml import deciding
     from quality import books
 
     limits = settings().llm_limits
     broken = books.broken(deciding.report(connection, tenant, "30d", at=at, limits=limits))
+    broken += logs.broken(connection, tenant.id)
     if broken:
-        # Figures that contradict each other prove nothing: nothing is posted on their word.
+        # Figures that contradict each other prove nothing, nor does a log that somebody wrote into: nothing is posted on
+        # their word.
         deciding.withhold(connection, tenant.id, broken, at=at)
     watched = deciding.look(connection, tenant.id, at=at, limits=limits)
     deciding.step(connection, tenant.id, at=at)

@@ -45,14 +45,15 @@ def set_aside(
     """Sets lines aside. What is posted of them is reversed on its own day, or on `on` where that is in a locked month.
 
     Raises RefusedError, with nothing changed, for who is no approver of the tenant, a line that is not there, one that a
-    person matched, one side of a transfer without the other, a month that is locked and a day that has not come.
+    person matched, one side of a transfer without the other, a month that is locked, and a day
+    that has not come or lies before a line.
     """
     person = people.approver(connection, tenant_id, by)
-    journal.refuse_ahead(on, at)
     hold(connection, tenant_id)
     already = standing(connection, tenant_id, ids)
     new = sorted(set(ids) - already.keys(), key=str)
-    labels.hold(connection, tenant_id, new)
+    held = labels.hold(connection, tenant_id, new)
+    journal.refuse_day(on, [line.post_date for line in held.values()], at)
     reconcile.hold_matches(connection, tenant_id)
     _refuse_matched(connection, tenant_id, new)
     live = journal.live(connection, tenant_id, new)

@@ -12,6 +12,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from kernel.books.contract import REASONS, Reason
+from kernel.money import major
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,15 @@ class Facts:
     has_budget_fallback: bool
     is_unusual: bool
     has_rule_conflict: bool
+
+
+# Why a line that passed is left to people.
+TWO_PEOPLE = "the amount is above that for which two people are needed"
+
+
+def needs_two(amount_minor: int, currency: str, four_eyes_above: Decimal | None) -> bool:
+    """Whether two people are to approve an entry of this amount."""
+    return four_eyes_above is not None and major(abs(amount_minor), currency) > four_eyes_above
 
 
 def failures(facts: Facts, accounts_in_use: Collection[str]) -> tuple[Reason, ...]:

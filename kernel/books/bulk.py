@@ -53,7 +53,8 @@ def approve_vendor(
     shut = journal.hold_months(connection, tenant_id, {each.on for each in lines}, at=at)
     locked = [each.txn_id for each in lines if f"{each.on:%Y-%m}" in shut]
     ids = [each.txn_id for each in lines if each.txn_id not in set(locked)]
-    done = review.approve(connection, tenant_id, ids, by=by, at=at, source="bulk")
+    seen = dict.fromkeys(ids, account)
+    done = review.approve(connection, tenant_id, ids, by=by, at=at, source="bulk", seen=seen)
     return replace(done, locked=tuple(locked))
 
 

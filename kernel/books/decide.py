@@ -31,7 +31,6 @@ _AT_ONCE = 5_000
 _HITS_TOLD = 5
 # Of a number people read four digits; more, and the text of its JSON is no longer everywhere the same.
 _DIGITS = 4
-_NO_MEMORY = autopost.Memory()
 _NOT_SURE = Sure()
 
 
@@ -119,7 +118,7 @@ def decide(
     same_for_all = {
         "run_id": run_id,
         "decided_at": at,
-        "threshold": _decimal(None if known.gate.threshold is None else float(known.gate.threshold)),
+        "threshold": _decimal(known.threshold),
         "ruleset_version": ruleset.version,
         "calibrator_version": calibrator_version,
         "config_version": known.held.version,
@@ -153,24 +152,18 @@ def judge(
     """What would be decided, by what is known: nothing is read and nothing written."""
     surely = [_NOT_SURE] * len(lines) if surety is None else surety(lines, scored)
     given = known.held.settings
-    threshold = None if known.gate.threshold is None else float(known.gate.threshold)
     made = []
     for line, score, rule, sure in zip(lines, scored, ruled, surely, strict=True):
-        is_out = line.amount_minor < 0
         side = (sides or {}).get(line.id)
         # A pair is told by its two lines, not by a model: how often that is right, no calibrator has seen. What nobody but a
         # language model proposes waits for a person, whatever a calibrator makes of its score.
         account = side.account if side else score.account
         if side or score.account is None or score.is_opinion:
             sure = _NOT_SURE
-        memory = known.memory.get((line.vendor, is_out), _NO_MEMORY)
-        unusual = anomaly.look(
-            line, known.usual.get((line.vendor, is_out, line.currency)),
-            large_amount=given.large_amount, is_suspected=line.id in known.suspected,
-        )  # fmt: skip
+        memory, unusual = known.memory_of(line), known.unusual(line)
         failing = autopost.failures(
             autopost.Facts(
-                account, known.bank_code[line.id], sure.calibrated_p, threshold, memory, given.coldstart_min_labels,
+                account, known.bank_code[line.id], sure.calibrated_p, known.threshold, memory, given.coldstart_min_labels,
                 budget_fallback, unusual is not None or sure.brake is not None, rule.has_conflict,
             ),
             known.accounts_in_use,
@@ -192,6 +185,8 @@ def _held_back(tenant_id: UUID, line: BankLine, known: Known) -> str | None:
         return f"month {month} is locked"
     if not autopost.is_drawn("autopost", tenant_id, line.id, known.canary_percent):
         return f"{known.canary_percent} % of lines are posted so far"
+    if autopost.needs_two(line.amount_minor, line.currency, known.held.settings.four_eyes_above):
+        return autopost.TWO_PEOPLE
     return None
 
 

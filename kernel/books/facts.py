@@ -10,11 +10,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.books import canary, certificate, plans, settings, stages
+from kernel.books import anomaly, canary, certificate, plans, settings, stages
 from kernel.books.anomaly import Usual
 from kernel.books.autopost import Memory
 from kernel.books.contract import BankLine
 from models.statements import array, statements, texts
+
+_NO_MEMORY = Memory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,18 @@ class Known:
     @property
     def may_post(self) -> bool:
         return self.stage.stage == "P3" and self.held.settings.autopost_requested
+
+    @property
+    def threshold(self) -> float | None:
+        return None if self.gate.threshold is None else float(self.gate.threshold)
+
+    def memory_of(self, line: BankLine) -> Memory:
+        return self.memory.get((line.vendor, line.amount_minor < 0), _NO_MEMORY)
+
+    def unusual(self, line: BankLine) -> anomaly.Unusual | None:
+        usual = self.usual.get((line.vendor, line.amount_minor < 0, line.currency))
+        large = self.held.settings.large_amount
+        return anomaly.look(line, usual, large_amount=large, is_suspected=line.id in self.suspected)
 
 
 def read(connection: sa.Connection, tenant_id: UUID, lines: Sequence[BankLine], *, at: datetime) -> Known:

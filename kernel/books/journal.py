@@ -16,7 +16,19 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.books import autopost, canary, ledger, people, plans, settings, stages
+from kernel.books import (
+    autopost,
+    canary,
+    facts,
+    ledger,
+    llm_budget,
+    people,
+    plans,
+    settings,
+    stages,
+    transfers,
+)
+from kernel.books.contract import Reason
 from kernel.books.holding import hold
 from kernel.books.ledger import Entry, Line
 from kernel.errors import RefusedError
@@ -42,12 +54,12 @@ def book(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Booked:
     """Proposes what was decided, and posts what may be posted, in this transaction. Again it changes nothing.
 
     Whatever a decision says: nothing is posted unless the tenant is in P3 now, by an approval that was there when it was
-    decided, and for the part of lines that is posted so far.
+    decided, for the part of lines that is posted so far, and where the gates hold now as they did then.
     """
     hold(connection, tenant_id)
     stage = stages.current(connection, tenant_id, at=at)
     proposed = propose(connection, tenant_id, at=at)
-    posting, held_back = _posting(connection, tenant_id, proposed, stage)
+    posting, held_back = _posting(connection, tenant_id, proposed, stage, at)
     if posting:
         actor = f"{people.AUTOPOST}{stage.number}"
         ledger.approve(connection, tenant_id, posting, actor=actor, at=at)
@@ -108,7 +120,7 @@ def _wanted(rows: Sequence[sa.Row[Any]]) -> dict[UUID, tuple[str, UUID | None]]:
 
 
 def _posting(
-    connection: sa.Connection, tenant_id: UUID, proposed: Proposed, stage: stages.Current
+    connection: sa.Connection, tenant_id: UUID, proposed: Proposed, stage: stages.Current, at: datetime
 ) -> tuple[list[UUID], dict[str, int]]:
     """Entries of lines that passed when they were decided and may still be posted, and how often one may not for which
     reason.
@@ -116,13 +128,13 @@ def _posting(
     passed = [row for row in proposed.rows if row.verdict == "posted" and row.txn_id in proposed.entry_of]
     if not passed:
         return [], {}
-    asked_for = settings.current(connection, tenant_id).settings.autopost_requested
+    given = settings.current(connection, tenant_id).settings
     percent = canary.autopost_percent(connection, tenant_id, since=stage.since)
     locked = set(connection.scalars(statements("books_decide")["locked_months"], {"tenant_id": tenant_id}))
     found, reasons = [], Counter()
     for row in passed:
         month = f"{row.post_date:%Y-%m}"
-        if stage.stage != "P3" or not asked_for:
+        if stage.stage != "P3" or not given.autopost_requested:
             reasons["the tenant is not in P3"] += 1
         elif row.decided_at < stage.since:
             reasons["decided under another approval"] += 1
@@ -130,9 +142,39 @@ def _posting(
             reasons[f"month {month} is locked"] += 1
         elif not autopost.is_drawn("autopost", tenant_id, row.txn_id, percent):
             reasons[f"{percent} % of lines are posted so far"] += 1
+        elif autopost.needs_two(row.amount_minor, row.currency, given.four_eyes_above):
+            reasons[autopost.TWO_PEOPLE] += 1
         else:
-            found.append(proposed.entry_of[row.txn_id])
-    return found, dict(reasons)
+            found.append(row)
+    failing = _failing(connection, tenant_id, found, at)
+    reasons.update(
+        f"passed when decided, {failing[row.txn_id]} by now" for row in found if row.txn_id in failing
+    )
+    return [proposed.entry_of[row.txn_id] for row in found if row.txn_id not in failing], dict(reasons)
+
+
+def _failing(
+    connection: sa.Connection, tenant_id: UUID, rows: Sequence[sa.Row[Any]], at: datetime
+) -> dict[UUID, Reason]:
+    """The first gate that holds no more, of lines that passed all when they were decided: certificates end, budgets are used
+    up, people answer otherwise. What another model or ruleset would say is for the next decision to tell.
+    """
+    if not rows:
+        return {}
+    lines = {line.id: line for line in transfers.read(connection, tenant_id, [row.txn_id for row in rows])}
+    known = facts.read(connection, tenant_id, list(lines.values()), at=at)
+    is_fallen_back = llm_budget.is_fallen_back(connection, tenant_id, at=at)
+    failing = {
+        row.txn_id: autopost.failures(
+            autopost.Facts(
+                row.proposed_account, row.bank_code, float(row.calibrated_p), known.threshold, known.memory_of(lines[row.txn_id]),
+                known.held.settings.coldstart_min_labels, is_fallen_back, known.unusual(lines[row.txn_id]) is not None, False,
+            ),
+            known.accounts_in_use,
+        )
+        for row in rows
+    }  # fmt: skip
+    return {txn_id: each[0] for txn_id, each in failing.items() if each}
 
 
 def entry(line: Any, account: str) -> Entry:
@@ -160,10 +202,18 @@ def hold_months(
     return {row.year_month for row in held if row.state == "LOCKED"}
 
 
-def refuse_ahead(on: date | None, at: datetime) -> None:
-    """Raises RefusedError for a day, given by a person, that has not come yet."""
-    if on is not None and on > at.date() + _AHEAD:
+def refuse_day(on: date | None, lines: Collection[date], at: datetime) -> None:
+    """Raises RefusedError for a day, given by a person for entries of lines of these days, that has not come yet or lies
+    before one of them.
+    """
+    if on is None:
+        return
+    if on > at.date() + _AHEAD:
         raise RefusedError(f"{on} has not come yet: give a day of an open month that is over or goes on")
+    if newest := max((day for day in lines if day > on), default=None):
+        raise RefusedError(
+            f"{on} lies before the line's own day, {newest}: give a later one, of an open month"
+        )
 
 
 def live(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, sa.Row[Any]]:

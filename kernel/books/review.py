@@ -16,7 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.books import aside, journal, labels, ledger, people, plans, settings
+from kernel.books import aside, autopost, journal, labels, ledger, people, plans, settings
 from kernel.books.contract import REASONS, Reason
 from kernel.books.holding import hold
 from kernel.books.labels import Label, Source
@@ -102,18 +102,26 @@ def approve(
     by: str,
     at: datetime,
     source: Source = "approve",
+    seen: Mapping[UUID, str] | None = None,
 ) -> Answered:
     """Says of lines that their proposals are right, and posts them; what was posted by itself is only labelled, as audited.
 
-    Above the amount for which two people are needed the entry waits for `countersign`. Lines with a label are passed by.
-    Raises RefusedError, with nothing changed, for a line without a proposal, a month that is locked, and for who is no
-    approver of the tenant.
+    `seen`: the accounts that the person saw proposed, by line; another decision may have come since. Above the amount for
+    which two people are needed the entry waits for `countersign`. Lines with a label are passed by. Raises RefusedError, with
+    nothing changed, for a line without a proposal or with another one than was seen, a month that is locked, and for who
+    is no approver of the tenant.
     """
     person = people.approver(connection, tenant_id, by)
     hold(connection, tenant_id)
     held = labels.hold(connection, tenant_id, ids)
     already = labels.newest(connection, tenant_id, ids)
     decided = _decided(connection, tenant_id, [each for each in ids if each not in already])
+    for txn_id, account in (seen or {}).items():
+        if txn_id in decided and decided[txn_id].proposed_account != account:
+            raise RefusedError(
+                f"for bank line {txn_id} account {decided[txn_id].proposed_account} is proposed by now, and not {account}: look at"
+                " it again, or correct it"
+            )
     # Of a transfer both lines are answered.
     both = [UUID(row.other_id) for row in decided.values() if row.other_id]
     if added := [each for each in both if each not in decided and each not in already]:
@@ -163,12 +171,12 @@ def correct(
     Of a transfer both lines are given, since they are booked apart then. A line that stands in an older ledger (its label
     is `booked`) is only labelled, and one that a person booked so before is passed by. `on` is the day of reversals and new
     entries, where a line's own month is locked. Raises RefusedError, with nothing changed, as `approve` does, and for a day
-    that has not come.
+    that has not come or lies before a line.
     """
     person = people.approver(connection, tenant_id, by)
-    journal.refuse_ahead(on, at)
     hold(connection, tenant_id)
     held = labels.hold(connection, tenant_id, list(accounts))
+    journal.refuse_day(on, [line.post_date for line in held.values()], at)
     said = labels.newest(connection, tenant_id, list(accounts))
     live = journal.live(connection, tenant_id, list(accounts))
     already = [
@@ -312,7 +320,7 @@ def _settle(
     posting, waiting = [], []
     for entry in entries.values():
         line = held[entry.source_txn_id]
-        is_large = limit is not None and major(abs(line.amount_minor), line.currency) > limit
+        is_large = autopost.needs_two(line.amount_minor, line.currency, limit)
         (waiting if is_large else posting).append(entry.id)
     _hold_open(connection, tenant_id, {entry.entry_date for entry in entries.values()}, at)
     if entries:

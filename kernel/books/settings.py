@@ -22,7 +22,7 @@ from kernel import chain, tenancy
 from kernel.books import people
 from kernel.books.holding import hold
 from kernel.errors import RefusedError
-from models.books import bank_accounts, books_audit
+from models.books import bank_accounts, books_audit, journal_entries
 from models.books_learning import books_settings
 
 _WORD = re.compile(r"[\w.+-]+")
@@ -87,7 +87,7 @@ def change(
     """Adds a version with these fields changed. The author is an approver, an owner, or the platform's operator.
 
     Raises RefusedError, by the name of the setting and what was given, for one that is not there and a value that it does
-    not take.
+    not take; and for fewer amounts that need two people while an entry waits for the second one.
     """
     if author != people.OPERATOR:
         author = people.approver(connection, tenant_id, author)
@@ -97,6 +97,7 @@ def change(
         made = Settings(**(held.settings.model_dump() | dict(changes)))
     except ValidationError as error:
         raise RefusedError(_why(error, changes)) from None
+    _refuse_fewer_eyes(connection, tenant_id, held.settings, made)
     payload = json.loads(made.model_dump_json())
     row = {
         "tenant_id": tenant_id, "version": held.number + 1, "payload": payload, "author": author, "reason": reason,
@@ -109,6 +110,20 @@ def change(
         actor=author, at=at, version=held.number + 1, changed=changed, reason=reason,
     )  # fmt: skip
     return Held(made, held.number + 1)
+
+
+def _refuse_fewer_eyes(connection: sa.Connection, tenant_id: UUID, before: Settings, after: Settings) -> None:
+    """Who approved an entry may not do away with the second person that it waits for."""
+    limit, wider = before.four_eyes_above, after.four_eyes_above
+    if limit is None or (wider is not None and wider <= limit):
+        return
+    columns = journal_entries.c
+    query = sa.select(sa.func.count()).where(columns.tenant_id == tenant_id, columns.status == "approved")
+    if waiting := connection.scalar(query):
+        raise RefusedError(
+            f"four_eyes_above stays at {limit:f} while {waiting} {'entry waits' if waiting == 1 else 'entries wait'} for a second"
+            " person: countersign or correct first (revenue-os books countersign)"
+        )
 
 
 def takes(name: str) -> str:

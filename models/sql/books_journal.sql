@@ -2,7 +2,7 @@
 
 -- to_book --
 -- Newest decisions of lines that nobody answered and that are not booked, with the proposal that stands for each.
-select newest.number, newest.txn_id, newest.proposed_account, newest.verdict, newest.decided_at,
+select newest.number, newest.txn_id, newest.proposed_account, newest.calibrated_p, newest.verdict, newest.decided_at,
     newest.proposed_account is not null and not 'imbalance' = any(newest.failures) as is_bookable,
     (newest.explain -> 'transfer' ->> 'with')::uuid as other_id, (newest.explain -> 'transfer' ->> 'is_out')::boolean as is_out,
     lines.post_date, lines.amount_minor, lines.currency, lines.description, lines.vendor, bank.account_code as bank_code,
