@@ -13,14 +13,14 @@ from sqlalchemy.dialects import postgresql as pg
 
 from kernel import tenancy
 from kernel.errors import RefusedError
-from models import rls
+from models import guards, rls
 from models.actions import logins, user_tenants
 from models.spine import tenants
 
 _ROLE = sa.text(
     "select pg_has_role(oid, :member, 'member') as is_member,"
     " rolsuper or rolbypassrls or rolcreaterole or pg_has_role(oid, :service, 'member')"
-    " or pg_has_role(oid, :analyst, 'member') as reaches_further"
+    " or pg_has_role(oid, :analyst, 'member') or pg_has_role(oid, :guard, 'member') as reaches_further"
     " from pg_roles where rolname = :login and rolcanlogin"
 )
 
@@ -40,8 +40,8 @@ def record(connection: sa.Connection, tenant_id: UUID, login: str, user_id: UUID
     more or less than a tenant's own user, and when it speaks for another tenant.
     """
     tenancy.service(connection)
-    given = {"login": login, "member": rls.MEMBER, "service": rls.SERVICE, "analyst": rls.ANALYST}
-    role = connection.execute(_ROLE, given).one_or_none()
+    roles = {"member": rls.MEMBER, "service": rls.SERVICE, "analyst": rls.ANALYST, "guard": guards.GUARD}
+    role = connection.execute(_ROLE, {"login": login} | roles).one_or_none()
     if role is None:
         raise RefusedError(
             f"the database has no login {login}: make it with create role … login in role {rls.MEMBER}"

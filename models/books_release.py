@@ -45,6 +45,7 @@ books_stages = table(
     sa.Column("expires_at", Timestamp),
     check("number > 0", "number"),
     check("(stage = 'P3') = (approved_by is not null and expires_at is not null)", "approved"),
+    check("expires_at - at <= interval '92 days'", "expires_at"),
 )
 
 # A part of decisions by a newer version, drawn by a stable hash; all are scored by it in its shadow.

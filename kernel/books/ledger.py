@@ -150,10 +150,15 @@ def reverse(
 ) -> UUID:
     """Posts the entry that takes a posted one back, and says which it is; its bank line may be booked anew.
 
-    Raises RefusedError for an entry that is not posted, or was reversed before, and for a month that is locked.
+    Raises RefusedError for an entry that is not posted, was reversed before or is a reversal, and for a month that is locked.
     """
     tenancy.service(connection, tenant_id)
     (held,) = _held(connection, tenant_id, [entry_id], ("posted",))
+    if held.reverses_id is not None:
+        raise RefusedError(
+            f"entry {entry_id} is the reversal of {held.reverses_id}, which stays taken back: correct the bank line,"
+            " which books it anew, or post a new entry"
+        )
     if not held.is_live:
         raise RefusedError(f"entry {entry_id} was reversed before: nothing was changed")
     found = _execute(connection, "lines", tenant_id, id=entry_id).all()

@@ -24,7 +24,7 @@ from unnest(
 
 -- hold --
 -- In the order of their ids: two who settle the same entries do not wait for each other.
-select id, status, is_live, entry_date, currency, memo, source_txn_id from books.journal_entries
+select id, status, is_live, entry_date, currency, memo, source_txn_id, reverses_id from books.journal_entries
 where tenant_id = :tenant_id and id = any(cast(:ids as uuid[]))
 order by id
 for update

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from models import migrate, rls, server
+from models import guards, migrate, rls, server
 from tests.fakes.approved import company
 from tests.fakes.policies import not_by_login
 from tests.integration.login_sessions import recorded, tenants_seen
@@ -81,7 +81,9 @@ def test_a_server_where_nobody_is_superuser_is_migrated_and_keeps_tenants_apart(
     )
     with admin.begin() as connection:
         connection.exec_driver_sql(f"alter database {empty_database.database} owner to {owner}")
-        connection.exec_driver_sql(f"grant {', '.join(rls.ROLES)} to {owner} with admin option")
+        connection.exec_driver_sql(
+            f"grant {', '.join((*rls.ROLES, guards.GUARD))} to {owner} with admin option"
+        )
     migrate.upgrade(owned.url.render_as_string())
     of, other = company(owned), company(owned)
     recorded(owned, of, login)

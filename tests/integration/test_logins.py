@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from kernel import logins
 from kernel.errors import RefusedError
-from models import rls
+from models import guards, rls
 from tests.fakes.approved import Company, action, company, row_of
 from tests.integration.actions.proposals import ANA, MAX, OLGA, people, store
 from tests.integration.login_sessions import recorded, tenants_seen
@@ -231,6 +231,7 @@ def test_an_answer_that_waits_past_the_end_is_refused(engine, of, make_login, co
         (f"createrole in role {rls.MEMBER}", "reaches further than one tenant"),
         (f"in role {rls.MEMBER}, {rls.SERVICE}", "reaches further than one tenant"),
         (f"in role {rls.MEMBER}, {rls.ANALYST}", "reaches further than one tenant"),
+        (f"in role {rls.MEMBER}, {guards.GUARD}", "reaches further than one tenant"),
         ("", "could read nothing: grant revenue_member to it first"),
     ],
 )

@@ -86,6 +86,16 @@ def test_an_entry_is_reversed_once(books: Books) -> None:
     assert set(books.balances().values()) == {Decimal(0)}
 
 
+def test_a_reversal_is_not_reversed_since_its_line_would_be_booked_twice(books: Books) -> None:
+    line = books.bank_line()
+    (posted,) = books.posted(entry(source_txn_id=line))
+    reversal = books.do(ledger.reverse, posted, on=ON, reason="wrong account")
+    with pytest.raises(RefusedError, match=f"is the reversal of {posted}, .*: correct the bank line"):
+        books.do(ledger.reverse, reversal, on=ON, reason="it was right")
+    books.posted(entry(source_txn_id=line))
+    assert books.balances() == {"6300": Decimal("12.34"), "1000": Decimal("-12.34")}
+
+
 def test_nobody_posts_into_a_month_that_is_locked(books: Books) -> None:
     late = entry()
     books.do(ledger.propose, [late])

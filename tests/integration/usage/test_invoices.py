@@ -129,7 +129,8 @@ CHANGES = (
     "delete from usage.usage_invoice_lines",
     "truncate usage.usage_invoice_lines",
     "insert into usage.usage_invoice_lines select tenant_id, invoice_id, 99, site_id, kind, of_year_month, quantity,"
-    " price_per_1k, amount, told from usage.usage_invoice_lines limit 1",
+    " price_per_1k, amount, told from usage.usage_invoice_lines"
+    " where (tenant_id, invoice_id) in (select tenant_id, id from usage.usage_invoices where state = 'final') limit 1",
 )
 
 
