@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 
 from kernel import folders, tenancy
@@ -19,6 +20,14 @@ from models.books import bank_accounts
 
 ACTOR = "inbox"
 MAPPING = "mapping.yaml"
+# What of a database's errors is the file's own fault: values that no table takes, and those too large for an index.
+_OF_VALUES = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+# What need not be the file's fault.
+_PASSING = (psycopg.Error, sa.exc.SQLAlchemyError, OSError, MemoryError)
+
+
+class UnforeseenError(RefusedError):
+    """Of a file that was put away although nobody foresaw why; what was raised is its cause, and may tell what the file says."""
 
 
 def waiting(root: Path) -> list[Path]:
@@ -34,8 +43,9 @@ def shown(file: Path) -> str:
 def take(engine: sa.Engine, file: Path, *, at: datetime) -> Imported:
     """Imports a statement and puts it away.
 
-    Raises RefusedError, once it is put away, for a file of no account and one that cannot be read. What a database or a
-    disk raises leaves it where it is: it is taken again, and no line twice.
+    Raises RefusedError, once it is put away, for a file of no account and one that cannot be read, and UnforeseenError for
+    one of which that was not foreseen: it would come again each time. What a database or a disk raises leaves it where it
+    is: it is taken again, and no line twice.
     """
     folder = file.parent
     try:
@@ -49,8 +59,23 @@ def take(engine: sa.Engine, file: Path, *, at: datetime) -> Imported:
     except RefusedError as error:
         folders.refuse(file, folder / "refused", str(error))
         raise
+    except Exception as error:
+        if _is_passing(error):
+            raise
+        why = (
+            f"{folders.text(file.name)} could not be imported, for a reason that nobody foresaw ({type(error).__name__}): hand it"
+            " over in another format, and tell whoever runs the program"
+        )
+        folders.refuse(file, folder / "refused", why)
+        raise UnforeseenError(why) from error
     folders.put(file, folder / "taken")
     return imported
+
+
+def _is_passing(error: Exception) -> bool:
+    # SQLAlchemy wraps what the driver raises, apart from what is copied; and what is no error of the driver as a bare one.
+    of_values = isinstance(error, _OF_VALUES) or isinstance(getattr(error, "orig", None), _OF_VALUES)
+    return isinstance(error, _PASSING) and not of_values and type(error) is not sa.exc.StatementError
 
 
 def _account(connection: sa.Connection, folder: Path) -> tuple[tenancy.Tenant, object]:

@@ -20,6 +20,36 @@ where files.tenant_id = :tenant_id and files.sha256 = :sha256 and files.bank_acc
 order by files.imported_at
 limit 1
 
+-- read_before --
+-- Files of the same bytes that were imported into the account and read in another way.
+select id from books.statement_files
+where tenant_id = :tenant_id and bank_account_id = :bank_account_id and sha256 = :sha256 and mapping_sha256 <> :mapping_sha256
+
+-- not_told_again --
+-- Of these files the newest with a line that still stands and that neither other bytes told of nor the file that comes in.
+select files.name, files.imported_at, bank.name as bank_account
+from books.statement_files as files
+inner join books.bank_accounts as bank on bank.tenant_id = files.tenant_id and bank.id = files.bank_account_id
+inner join books.transactions as known
+    on known.tenant_id = files.tenant_id and known.bank_account_id = files.bank_account_id and known.first_file_id = files.id
+    and known.post_date between files.first_date and files.last_date
+where files.tenant_id = :tenant_id and files.id = any(cast(:before as uuid[]))
+    and not exists (
+        select from books.set_aside_lines as aside where aside.tenant_id = known.tenant_id and aside.txn_id = known.id
+    )
+    and not exists (
+        select from books.sightings as seen
+        where seen.tenant_id = known.tenant_id and seen.txn_id = known.id and seen.file_id <> all(cast(:before as uuid[]))
+    )
+order by files.imported_at desc
+limit 1
+
+-- set_aside_before --
+-- Lines that come in and are set aside.
+select aside.txn_id from books.set_aside_lines as aside
+where aside.tenant_id = :tenant_id and exists (select from incoming where incoming.id = aside.txn_id)
+order by aside.txn_id
+
 -- add_file --
 insert into books.statement_files (
     tenant_id, id, bank_account_id, sha256, mapping, mapping_sha256, name, format, size_bytes, first_date, last_date,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,6 +124,38 @@ def test_a_statement_of_no_account_is_put_aside_and_keeps_no_other_from_coming(
     assert shop.ask("select count(*) > 0 from books.transactions") == [(True,)]
     told = next((lost.parent / "refused").glob("*.why.txt")).read_text()
     assert "no bank account named 'Savings'" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [(ZeroDivisionError("a mistake"), False), (sa.exc.OperationalError("", {}, Exception("away")), True)],
+)
+def test_a_statement_that_nobody_foresaw_is_told_of_and_keeps_nothing_else_from_being_done(
+    shop: Shop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: Exception, waits: bool
+) -> None:
+    from kernel.books.ingest import importing
+
+    whole = importing.import_file
+
+    def fails(engine, tenant_id, account_id, path, **named):
+        if path.name == "odd.csv":
+            raise error
+        return whole(engine, tenant_id, account_id, path, **named)
+
+    monkeypatch.setattr(importing, "import_file", fails)
+    shop.hand_over("card")
+    odd = shop.inbox / BANKS["card"] / "odd.csv"
+    odd.write_text("date,description,amount\n2026-01-01,Stapler,-1.00\n")
+    os.utime(odd, (0, 0))
+    found = {each.check_name: each for each in run("keep_books", instance).get_asset_check_evaluations()}
+    assert [name for name, each in found.items() if not each.passed] == ["every_statement_was_taken"]
+    assert type(error).__name__ in str(found["every_statement_was_taken"].metadata["failed"].value)
+    assert odd.exists() is waits
+    ((lines, decided),) = shop.ask(
+        "select (select count(*) from books.transactions), (select count(distinct txn_id) from books.decisions)"
+    )
+    assert lines == decided > 0
+    assert waits or tick("books_statements", instance) == "0 statements wait"
 
 
 def test_a_week_of_labels_is_learnt_and_the_model_holds(shop: Shop, instance: dg.DagsterInstance) -> None:

@@ -34,7 +34,7 @@ _TOGETHER = 64  # rows that become lines at once: where one of them is refused, 
 
 def read(data: bytes, account: Account, mapping: Mapping, limits: Limits) -> Statement:
     """Raises StatementError for a file that cannot be read as a whole; lines that cannot are rejected one by one."""
-    found = table(data, mapping)
+    found = table(data, mapping, limits)
     refuse_too_many(len(found.rows), limits)
     refuse_currency(mapping.currency or "", account)
     rows, called = _of_account(found, mapping)

@@ -27,6 +27,7 @@ import orjson
 import sqlalchemy as sa
 
 from kernel import chain, tenancy
+from kernel.books.ingest import again
 from kernel.books.ingest.balances import TieOut, tie_out
 from kernel.books.ingest.identity import Identified, identified
 from kernel.books.ingest.mapping import Mapping
@@ -120,8 +121,8 @@ def import_file(
 ) -> Imported:
     """Imports a statement of a bank account, all of it or nothing; a dry run does it and takes it back.
 
-    Raises StatementError, a RefusedError with a code, for a file that cannot be read, and RefusedError for an account
-    that the tenant does not have. Of several imports into one account, one at a time.
+    Raises StatementError, a RefusedError with a code, for a file that cannot be read or was read otherwise before, and
+    RefusedError for an account that the tenant does not have. Of several imports into one account, one at a time.
     """
     into = tenant_id, bank_account_id
     (made,) = import_files(
@@ -214,9 +215,10 @@ def _written(
         before = connection.execute(_sql("known_file"), file).first()
         if before is not None:
             return _unchanged(before, one.account.currency, time.monotonic() - started)
-        elsewhere = _elsewhere(connection, file)
+        elsewhere = again.elsewhere(connection, file)
         _add_file(connection, file, statement, one.tie_out)
         new, suspected = _add_lines(connection, file, one)
+        otherwise = again.read_otherwise(connection, file) if one.lines.count else ()
         _add_rejected(connection, file, statement.rejected)
         counted = {"new_count": new, "known_count": one.lines.count - new}
         connection.execute(_sql("count"), file | counted)
@@ -231,7 +233,7 @@ def _written(
         file["id"], statement.format, statement.account, True, new, one.lines.count - new, len(statement.rejected), suspected,
         min(days, default=None), max(days, default=None), told.state,
         None if told.off_minor is None else major(told.off_minor, statement.currency),
-        statement.rejected, (*statement.problems, *elsewhere, *filter(None, [told.problem])), time.monotonic() - started,
+        statement.rejected, (*statement.problems, *elsewhere, *otherwise, *filter(None, [told.problem])), time.monotonic() - started,
     )  # fmt: skip
 
 
@@ -254,18 +256,6 @@ def _come(statement: Statement, at: datetime) -> Statement:
         lines=kept,
         rejected=tuple(sorted((*statement.rejected, *rejected), key=lambda each: each.number)),
     )
-
-
-def _elsewhere(connection: sa.Connection, file: dict[str, Any]) -> tuple[Problem, ...]:
-    """That the same bytes were imported into another account, of which one is not theirs."""
-    name = connection.execute(_sql("elsewhere"), file).scalar()
-    if name is None:
-        return ()
-    message = f"the same file was imported into {name} before"
-    hint = (
-        "see of which account it is, and set those of the other one aside (revenue-os books set-aside --file)"
-    )
-    return (Problem("422_INVALID_DATA_FORMAT", message, hint),)
 
 
 def _sql(name: str) -> sa.TextClause:

@@ -61,6 +61,7 @@ def read(data: bytes, account: Account, mapping: Mapping, limits: Limits) -> Sta
     # Else the library makes the last of February of a day that does not exist.
     as_written: dict[str, list[Any]] = {"pre_statement": []}
     told = shown(decoded(data, mapping.encoding))
+    refuse_too_many(told.count("\n:61:"), limits)
     try:
         found = parser.parse_statements(
             told.replace("\r\n", "\n"), None, as_written, {61: _Movement()}, options=Options.all()

@@ -191,6 +191,5 @@ def refuse_currency(currency: str, account: Account) -> None:
 def refuse_too_many(count: int, limits: Limits) -> None:
     if count > limits.most_lines:
         raise StatementError(
-            "413_TOO_MANY_ROWS", f"has {count:,} lines, and {limits.most_lines:,} are the most of one file",
-            "split it by days",
+            "413_TOO_MANY_ROWS", f"has more than {limits.most_lines:,} lines, the most of one file", "split it by days",
         )  # fmt: skip

@@ -8,16 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, compress, count, islice, tee
 from typing import NamedTuple
 
 from kernel.books.ingest.mapping import Mapping
-from kernel.books.ingest.statement import StatementError
+from kernel.books.ingest.statement import Limits, StatementError, refuse_too_many
 
 _UNHELD = re.compile("[\0\ud800-\udfff]")  # what no database holds
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADER_WITHIN = 40  # lines: banks write a few about the account above the table
+_AT_ONCE = 1_000  # rows between two looks at how many there are
 # By what banks call them, the likeliest first.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "post_date": (
@@ -66,7 +68,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`columns` are the places of each field, the one that counts first; `others` are those that no field took.
+    """`rows` are those with a cell that is filled; `columns` are the places of each field, the one that counts first;
+    `others` are those that no field took.
 
     `is_clean`: no row is damaged, so that none has to be asked.
     """
@@ -78,27 +81,38 @@ class Table:
     is_clean: bool
 
 
-def table(data: bytes, mapping: Mapping) -> Table:
-    """Raises StatementError for a file without a table, or whose header lacks what a statement needs."""
+def table(data: bytes, mapping: Mapping, limits: Limits) -> Table:
+    """Raises StatementError for a file without a table, whose header lacks what a statement needs, or with far too many rows."""
     text = decoded(data, mapping.encoding)
-    lines = list(io.StringIO(text, newline=""))
+    stream = io.StringIO(text, newline="")
+    lines = list(islice(stream, _HEADER_WITHIN))
+    every = chain(lines, stream)
     is_clean = not is_damaged(text)
     if mapping.are_numbers == {True}:
-        return _without_header(lines, mapping, is_clean)
+        return _without_header(lines, every, mapping, limits, is_clean)
     best: tuple[int, int, int, list[str], str] | None = None
+    too_long = 0
     for delimiter in [mapping.delimiter] if mapping.delimiter else _DELIMITERS:
-        for at, row in enumerate(csv.reader(lines[:_HEADER_WITHIN], delimiter=delimiter)):
-            found = len(_fields(row, mapping))
-            if found > 1 and (best is None or (found, len(row)) > best[:2]):
-                best = (found, len(row), at, row, delimiter)
+        reader, number = csv.reader(lines, delimiter=delimiter), 1
+        try:
+            for row in reader:
+                found = len(_fields(row, mapping))
+                if found > 1 and (best is None or (found, len(row)) > best[:2]):
+                    best = (found, len(row), number, row, delimiter)
+                number = reader.line_num + 1
+        except csv.Error:
+            too_long = too_long or number
+    if best is None and too_long:
+        raise _too_long(too_long, lines[too_long - 1])
     if best is None:
         raise StatementError(
             "422_TABLE_NOT_FOUND", f"none of the first {_HEADER_WITHIN} lines is a header with a date, a description and an amount",
             "put one above the rows, or name its columns in a mapping", evidence=lines[0] if lines else "",
         )  # fmt: skip
-    _, _, at, header, delimiter = best
+    _, _, number, header, delimiter = best
     columns = _fields(header, mapping)
-    rows = _rows(lines, delimiter)
+    rows = _rows(every, delimiter, limits)
+    at = next(at for at, row in enumerate(rows) if row.number == number)
     _refuse_missing(columns, header, rows[at], mapping)
     taken = {place for places in columns.values() for place in places}
     others = [
@@ -106,13 +120,15 @@ def table(data: bytes, mapping: Mapping) -> Table:
         for place, name in enumerate(header)
         if place not in taken and name.strip()
     ]
-    return Table([row for row in rows[at + 1 :] if any(row.cells)], len(header), columns, others, is_clean)
+    return Table(rows[at + 1 :], len(header), columns, others, is_clean)
 
 
-def _without_header(lines: list[str], mapping: Mapping, is_clean: bool) -> Table:
+def _without_header(
+    lines: list[str], every: Iterable[str], mapping: Mapping, limits: Limits, is_clean: bool
+) -> Table:
     counts = {delimiter: lines[0].count(delimiter) if lines else 0 for delimiter in _DELIMITERS}
     delimiter = mapping.delimiter or max(counts, key=counts.__getitem__)
-    rows = [row for row in _rows(lines, delimiter) if any(row.cells)]
+    rows = _rows(every, delimiter, limits)
     columns = {name: [int(each) - 1 for each in mapping.listed(name)] for name in mapping.columns}
     width = len(rows[0].cells) if rows else 0
     last = max(place for places in columns.values() for place in places)
@@ -131,12 +147,12 @@ def decoded(data: bytes, encoding: str | None) -> str:
     if encoding is not None:
         try:
             return data.decode(encoding).removeprefix("\ufeff")
-        except (UnicodeDecodeError, LookupError) as error:
+        except UnicodeError as error:
+            ends = data.count(b"\n", 0, error.start) if isinstance(error, UnicodeDecodeError) else 0
             raise StatementError(
-                "422_PARSE_FAILED",
-                f"is not written in {encoding}: {error}",
-                "correct encoding in the mapping",
-            ) from None
+                "422_PARSE_FAILED", f"is not written in {encoding}: {error}", "correct encoding in the mapping",
+                where=f"line {ends + 1}",
+            ) from None  # fmt: skip
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     zeros = data[:4000].count(b"\0")
@@ -154,50 +170,81 @@ def is_damaged(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """The text as a database can hold it: what is no UTF-8, and NUL, becomes the replacement character."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
+    """The text as a database can hold it: each byte that is no UTF-8, and NUL, becomes the replacement character."""
+    return _UNHELD.sub("\ufffd", text)
 
 
-def _rows(lines: list[str], delimiter: str) -> list[Row]:
-    try:
-        read = list(csv.reader(lines, delimiter=delimiter))
-    except csv.Error:
-        return _rows_one_by_one(lines, delimiter)
-    if len(read) < len(lines):  # some row has several lines
-        return _rows_one_by_one(lines, delimiter)
-    _refuse_open_quote(lines[-1:], delimiter, len(lines))
-    return list(map(Row, count(1), read, lines))
+def _rows(lines: Iterable[str], delimiter: str, limits: Limits) -> list[Row]:
+    """Those with a cell that is filled: of the others, which end many a file, nothing is kept.
 
-
-def _rows_one_by_one(lines: list[str], delimiter: str) -> list[Row]:
-    rows, begun = [], 0
-    try:
-        reader = csv.reader(lines, delimiter=delimiter)
-        for cells in reader:
-            end = reader.line_num
-            if end - begun > 1 or end == len(lines):
-                _refuse_open_quote(lines[begun:end], delimiter, begun + 1)
-            rows.append(
-                Row(begun + 1, cells, lines[begun] if end - begun == 1 else "".join(lines[begun:end]))
+    Raises StatementError for a quote that is left open, a field of a length that none has, and as soon as there are too many.
+    """
+    to_read, to_tell = tee(lines)
+    reader = csv.reader(to_read, delimiter=delimiter)
+    rows: list[Row] = []
+    last: Row | None = None
+    is_read = False
+    while not is_read:
+        begun = reader.line_num
+        try:
+            read = list(islice(reader, _AT_ONCE))
+        except csv.Error:
+            read = []
+        raws = list(islice(to_tell, reader.line_num - begun))
+        is_read = not raws
+        if len(read) < len(raws):  # some row has several lines, or cannot be read
+            those = list(_one_by_one(raws, delimiter, begun))
+            rows += (row for row in those if any(row.cells))
+            last = those[-1]
+        elif raws:
+            filled = list(map(any, read))
+            rows += map(
+                Row, compress(count(begun + 1), filled), compress(read, filled), compress(raws, filled)
             )
-            begun = end
-    except csv.Error as error:
-        raise _unreadable(begun + 1, str(error), lines[begun : begun + 1]) from None
+            last = Row(reader.line_num, read[-1], raws[-1])
+        # Not to the row: the header is one of them, and what stands above it.
+        refuse_too_many(len(rows) - _HEADER_WITHIN, limits)
+    if last is not None:
+        _refuse_open_quote(last, delimiter)
     return rows
 
 
-def _refuse_open_quote(lines: list[str], delimiter: str, number: int) -> None:
+def _one_by_one(lines: list[str], delimiter: str, begun: int) -> Iterator[Row]:
+    """The rows of whole lines, with `begun` lines before them."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    end = 0
+    while True:
+        begin = end
+        try:
+            cells = next(reader, None)
+        except csv.Error:
+            raise _too_long(begun + begin + 1, lines[begin]) from None
+        if cells is None:
+            return
+        end = reader.line_num
+        row = Row(begun + begin + 1, cells, "".join(lines[begin:end]))
+        if end - begin > 1:
+            _refuse_open_quote(row, delimiter)
+        yield row
+
+
+def _refuse_open_quote(row: Row, delimiter: str) -> None:
     """Else a quote left open would swallow the rows up to the next one, or up to the end."""
+    lines = list(io.StringIO(row.raw, newline=""))
     try:
         next(csv.reader(lines, delimiter=delimiter, strict=True), None)
     except csv.Error:
-        raise _unreadable(number, "a quote is not closed where its field ends", lines) from None
+        raise StatementError(
+            "422_PARSE_FAILED", "a quote is not closed where its field ends",
+            "close the quote, or double a quote that belongs to the value",
+            where=f"line {row.number}", evidence=shown(lines[0][:1_000]),
+        ) from None  # fmt: skip
 
 
-def _unreadable(number: int, message: str, lines: list[str]) -> StatementError:
+def _too_long(number: int, line: str) -> StatementError:
     return StatementError(
-        "422_PARSE_FAILED", message, "close the quote, or double a quote that belongs to the value",
-        where=f"line {number}", evidence=shown("".join(lines[:1])),
+        "422_PARSE_FAILED", f"a field has more than {csv.field_size_limit():,} characters",
+        "close the quote where the field ends, or correct the delimiter", where=f"line {number}", evidence=shown(line[:1_000]),
     )  # fmt: skip
 
 

@@ -49,6 +49,12 @@ def tree(data: bytes) -> Element:
             "422_PARSE_FAILED", f"is no well-formed XML, {expat.errors.messages[error.code]}",
             "download it from the bank again", where=f"line {error.lineno}",
         ) from None  # fmt: skip
+    except (LookupError, ValueError) as error:
+        # Of its declaration: expat asks Python for a charset that it does not know.
+        raise StatementError(
+            "422_PARSE_FAILED", f"is written in a charset that XML is not read in, {str(error)[:120]}",
+            "download it from the bank in UTF-8", where="line 1",
+        ) from None  # fmt: skip
     return builder.close()
 
 

@@ -8,6 +8,7 @@ import threading
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -47,11 +48,65 @@ def test_the_same_bytes_again_change_nothing(checking: Importer) -> None:
     assert (checking.stored(), checking.rows("select * from books.books_audit")) == before
 
 
-def test_bytes_that_are_read_in_another_way_are_read_anew(checking: Importer) -> None:
-    path = checking.path("Date,Description,Amount\n31/01/2026,a,-1.00\n01/31/2026,b,-2.00\n")
-    assert checking.file(path, mapping=Mapping(date_order="mdy")).new == 1
-    assert checking.file(path, mapping=Mapping(date_order="dmy")).new == 1
-    assert checking.file(path, mapping=Mapping(date_order="dmy")).is_new is False
+DMY, MDY = Mapping(date_order="dmy"), Mapping(date_order="mdy")
+EITHER = "Date,Description,Amount\n03/04/2026,Rent,-100.00\n05/05/2026,Coffee,-5.00\n"
+
+
+def set_aside(into: Importer, *descriptions: str) -> None:
+    for each in descriptions:
+        into.books.pinned(
+            "insert into books.set_aside_lines (tenant_id, txn_id, why, set_aside_by, set_aside_at)"
+            " select tenant_id, id, 'read wrongly', 'ann', created_at from books.transactions"
+            " where tenant_id = :tenant_id and bank_account_id = :account_id and description = :description",
+            account_id=into.account_id, description=each,
+        )  # fmt: skip
+
+
+def test_bytes_that_were_read_otherwise_are_refused_as_long_as_lines_of_that_reading_stand(
+    checking: Importer,
+) -> None:
+    path = checking.path(EITHER)
+    assert checking.file(path, mapping=MDY).new == 2
+    before = checking.stored(), checking.rows("select * from books.statement_files")
+    told = (
+        r"was imported on 2026-06-01 and read otherwise.*: set those aside first .*"
+        rf"set-aside --file {path.name} --account {checking.account_id}\) and import it again"
+    )
+    with pytest.raises(StatementError, match=told):
+        checking.file(path, mapping=DMY)
+    assert (checking.stored(), checking.rows("select * from books.statement_files")) == before
+    set_aside(checking, "Rent")
+    made = checking.file(path, mapping=DMY)
+    assert (made.new, made.known, made.problems) == (1, 1, ())
+    assert checking.file(path, mapping=DMY).is_new is False
+
+
+def test_lines_that_two_readings_of_a_file_tell_and_that_are_set_aside_are_named(checking: Importer) -> None:
+    path = checking.path(EITHER)
+    checking.file(path, mapping=MDY)
+    set_aside(checking, "Rent", "Coffee")
+    made = checking.file(path, mapping=DMY)
+    (problem,) = made.problems
+    assert (made.new, made.known) == (1, 1)
+    assert problem.message.startswith("1 of its lines were set aside before and stay so, ")
+
+
+def test_a_reading_that_tells_all_lines_again_and_some_that_were_rejected_is_taken(
+    checking: Importer,
+) -> None:
+    path = checking.path("Date,Text,Billed,Original\n2026-01-05,Rent,-1.50,\n2026-01-06,Coffee,,-2.00\n")
+    columns: dict[str, Any] = {"post_date": "Date", "description": "Text", "amount": "Billed"}
+    first = checking.file(path, mapping=Mapping(columns=columns))
+    assert (first.new, first.rejected) == (1, 1)
+    repaired = checking.file(path, mapping=Mapping(columns=columns | {"amount": ["Billed", "Original"]}))
+    assert (repaired.new, repaired.known, repaired.problems) == (1, 1, ())
+
+
+def test_a_line_that_other_bytes_told_of_too_stands_by_those(checking: Importer) -> None:
+    path = checking.path(EITHER)
+    checking.file(path, mapping=MDY)
+    checking.lines("2026-03-04,Rent,-100.00")
+    assert checking.file(path, mapping=DMY).new == 1
 
 
 def test_a_coffee_that_was_bought_twice_stays_two(checking: Importer) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import date
 
 import pytest
 
 from kernel.books.ingest.mapping import Mapping
 from kernel.books.ingest.reading import read
-from kernel.books.ingest.statement import Account, Statement, StatementError
+from kernel.books.ingest.statement import Account, Limits, Statement, StatementError
 
 CHECKING, CARD = Account("USD"), Account("USD", is_card=True)
 
@@ -241,3 +242,58 @@ def test_a_quote_left_open_swallows_nothing() -> None:
 def test_a_whole_card_number_is_not_kept() -> None:
     (line,) = csv("Date,Description,Amount,Card Number\n2026-01-05,a,-1.00,4111 1111 1111 1234\n").lines
     assert line.card == "1234"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Date,Description,Amount\n2026-01-05,ok,-1.00\n2026-01-05," + "x" * 140_000 + ",-1.00\n", 3),
+        ("Bank;1\n" + "x" * 140_000 + "\nDate,Description,Amount\n2026-01-05,ok,-1.00\n", 2),
+        ("Date,Description,Amount\n" + "2026-01-05,ok,-1.00\n" * 50 + "x" * 140_000 + "\n", 52),
+        ('Date,Description,Amount\n2026-01-05,"a\nb",-1.00\n2026-01-05,' + "x" * 140_000 + ",-1.00\n", 4),
+    ],
+)
+def test_a_field_of_a_length_that_none_has_is_refused_with_its_line(text: str, line: int) -> None:
+    problem = refused(text).problem
+    assert (problem.code, problem.where) == ("422_PARSE_FAILED", f"line {line}")
+
+
+def test_a_row_of_a_million_empty_cells_is_read() -> None:
+    assert amounts(csv("Date,Description,Amount\n2026-01-05,a,-1.00" + "," * 1_000_000)) == [-100]
+
+
+def test_lines_keep_their_numbers_behind_empty_ones_and_rows_of_several_lines() -> None:
+    told = [f"2026-01-05,{at},-1.00\n" for at in range(2_500)]
+    told[1] = '\n\n2026-01-05,"1\n\n1",-1.00\n,,\n'
+    told[2_000] = '2026-01-05,"2\n000",-1.00\n'
+    found = csv("Date,Description,Amount\n" + "".join(told))
+    assert [(line.number, line.description) for line in found.lines] == [
+        (2, "0"), (5, "1 1"), *((at + 7, str(at)) for at in range(2, 2_000)), (2_007, "2 000"),
+        *((at + 8, str(at)) for at in range(2_001, 2_500)),
+    ]  # fmt: skip
+
+
+def test_rows_are_counted_while_they_are_read() -> None:
+    text = "Date,Description,Amount\n" + "2026-01-05,a,-1.00\n" * 3_000 + '2026-01-05,"open,-1.00\n'
+    with pytest.raises(StatementError) as error:
+        read(text.encode(), CHECKING, Mapping(), Limits(most_lines=2_000))
+    assert error.value.problem.code == "413_TOO_MANY_ROWS"
+
+
+@pytest.mark.parametrize("empty", ["\n", "\r\n", ",,\n"])
+def test_of_empty_lines_nothing_is_kept_and_none_counts(empty: str) -> None:
+    text = "Date,Description,Amount\n" + empty * 100_000 + "2026-01-05,a,-1.00\n"
+    data = text.encode()
+    tracemalloc.start()
+    try:
+        (line,) = read(data, CHECKING, Mapping(), Limits(most_lines=20)).lines
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert line.number == 100_002
+    assert most < 20 * len(data), "bytes; a list for each line alone has 56"
+
+
+def test_what_is_not_in_its_charset_is_refused_with_the_line() -> None:
+    problem = refused(b"Date,Description,Amount\n2026-01-05,K\xe4se,-1.00\n", encoding="utf-8").problem
+    assert (problem.code, problem.where) == ("422_PARSE_FAILED", "line 2")

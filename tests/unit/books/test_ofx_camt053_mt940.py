@@ -10,7 +10,7 @@ import pytest
 from kernel.books.ingest.balances import tie_out
 from kernel.books.ingest.mapping import Mapping
 from kernel.books.ingest.reading import read
-from kernel.books.ingest.statement import Account, Statement, StatementError
+from kernel.books.ingest.statement import Account, Limits, Statement, StatementError
 
 STATEMENTS = Path(__file__).resolve().parents[2] / "fakes" / "statements"
 
@@ -119,3 +119,50 @@ def test_movements_of_an_mt940_file_are_each_a_line() -> None:
     assert [(each.number, each.code) for each in found.rejected] == [(2, "422_INVALID_DATA_FORMAT")]
     assert (found.opening_minor, found.closing_minor) == (100_000, 108_700)
     assert tie_out(found, found.lines).state == "tied"
+
+
+_HEAD = (STATEMENTS / "checking.ofx").read_text().partition("<OFX>")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OFXHEADER:100\n\n<OFX><A>" + " " * 2_000_000 + "x</OFX>",
+        _HEAD + " " * 2_000_000 + "<OFX></OFX>",
+        "<?xml " + " " * 900 + "x<OFX></OFX>",
+        _HEAD + "<OFX>" + "<A><![CDATA[" * 100_000 + "</OFX>",
+    ],
+    ids=["spaces behind a header that is none", "spaces in a header", "spaces in a declaration", "sections"],
+)
+def test_an_ofx_file_is_read_or_refused_in_a_time_that_is_linear_in_its_length(text: str) -> None:
+    # Each took hours.
+    with pytest.raises(StatementError) as error:
+        read(text.encode(), Account("USD"))
+    assert error.value.problem.code == "422_PARSE_FAILED"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        _HEAD,
+        "\r\n".join(_HEAD.splitlines()),
+        " ".join(_HEAD.split()),
+        "\n\n" + _HEAD.replace(":", ": "),
+        _HEAD.strip(),
+    ],
+)
+def test_the_header_of_an_ofx_file_may_be_spaced_as_a_bank_likes(head: str) -> None:
+    text = (STATEMENTS / "checking.ofx").read_text().replace(_HEAD, head)
+    assert len(read(text.encode(), Account("USD")).lines) == 4
+
+
+def test_text_in_a_section_of_an_ofx_file_is_taken_as_it_stands() -> None:
+    found = statement("checking.ofx", "USD", ("<NAME>AT&amp;T", "<NAME><![CDATA[AT&amp;T <A> ]] ]]>"))
+    assert found.lines[0].counterparty.startswith("AT&amp;T <A> ]]")
+
+
+def test_movements_of_an_mt940_file_are_counted_before_they_are_read() -> None:
+    text = ":20:x\n:25:y\n:60F:no balance\n" + ":61:no movement\n" * 21
+    with pytest.raises(StatementError) as error:
+        read(text.encode(), Account("USD"), None, Limits(most_lines=20))
+    assert error.value.problem.code == "413_TOO_MANY_ROWS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zipfile
@@ -54,6 +55,12 @@ def _behind_the_declaration(data: bytes, more: bytes) -> bytes:
         (_OFX.replace(b"</OFX>", b""), "422_PARSE_FAILED"),
         (_OFX.replace(b"VERSION:102", b"VERSION:x"), "422_PARSE_FAILED"),
         (_CAMT[:-40], "422_PARSE_FAILED"),
+        (_CAMT.replace(b"UTF-8", b"punycode"), "422_PARSE_FAILED"),
+        (_CAMT.replace(b"UTF-8", b"shift_jis"), "422_PARSE_FAILED"),
+        (_CAMT.replace(b"UTF-8", b"unheard-of"), "422_PARSE_FAILED"),
+        (_OFX.replace(b"</OFX>", b"</BANK></OFX></OFX>"), "422_PARSE_FAILED"),
+        (_OFX.replace(b"<OFX>", b" " * 1_000 + b"<BANK>"), "422_PARSE_FAILED"),
+        (_OFX.replace(b"<NAME>", b"<NAME><![CDATA[", 1), "422_PARSE_FAILED"),
         (b"a,b,c\n1,2,3\n", "422_TABLE_NOT_FOUND"),
         (_CAMT.replace(b"BkToCstmrStmt", b"BkToCstmrAcctRpt"), "422_TABLE_NOT_FOUND"),
         (_behind_the_declaration(_CAMT, _BOMB), "422_MALWARE_SUSPECTED"),
@@ -95,7 +102,17 @@ def test_a_folder_is_no_statement(tmp_path: Path) -> None:
         ("out_is: up", "out_is"),
         ("columns: {post_date: Date, amount: Amount}", "no description"),
         ("columns: {post_date: Date, description: 2, amount: 3}", "not both"),
-        ("encoding: utf-99", "is no encoding"),
+        ("encoding: utf-99", "is no charset of banks"),
+        ("encoding: punycode", "is no charset of banks"),
+        ("encoding: unicode_escape", "is no charset of banks"),
+        ("encoding: utf-7", "is no charset of banks"),
+        ("encoding: base64", "is no charset of banks"),
+        ('encoding: "utf-8\\0"', "NUL"),
+        ('account: "a\\0b"', "account: 'a.x00b' holds a NUL character"),
+        ('account: "\\ud800"', "half of one: remove it"),
+        ('columns: {post_date: Date, description: Text, amount: "a\\0"}', "holds a NUL"),
+        ("delimiter: '\"'", "ends a field or a line itself"),
+        ("account: " + "x" * 100_001, "more than 100,000 bytes"),
         ("currency: XXX", "is no ISO 4217 currency"),
         ("- a", "no valid YAML mapping"),
     ],
@@ -111,3 +128,14 @@ def test_a_mapping_may_be_json(tmp_path: Path) -> None:
     path = tmp_path / "bank.json"
     path.write_text('{"date_order": "dmy", "columns": {"post_date": 1, "description": 2, "amount": 3}}')
     assert mappings.load(path).date_order == "dmy"
+
+
+@pytest.mark.parametrize(
+    "name", ["latin1", "Windows-1252", "UTF8", "ISO_8859-15", "IBM850", "utf_16", "MS932"]
+)
+def test_a_charset_may_be_called_by_any_name_that_python_knows(name: str) -> None:
+    assert mappings.Mapping(encoding=name).encoding == name
+
+
+def test_charsets_are_known_by_the_names_that_python_gives_them() -> None:
+    assert {codecs.lookup(name).name for name in mappings.CHARSETS} == mappings.CHARSETS
