@@ -198,7 +198,8 @@ def find(connection: sa.Connection, tenant_id: UUID, asked: str) -> UUID:
 
 def days_of(month: str) -> tuple[date, date]:
     """The first and the last day of a month. Raises RefusedError for what is none."""
-    if not _MONTH.fullmatch(month):
+    # The calendar of the language ends with the year 9999, and the day after a month has to be in it.
+    if not _MONTH.fullmatch(month) or month >= "9999":
         raise RefusedError(f"{month!r} is no month: write it as 2026-01")
     first = date.fromisoformat(f"{month}-01")
     return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)

@@ -194,6 +194,7 @@ def test_who_locks_a_month_is_told_how_many_of_its_lines_wait(command: Command, 
     [
         (("ledger", "2026-13"), "'2026-13' is no month: write it as 2026-01"),
         (("lock", "February"), "'February' is no month: write it as 2026-01"),
+        (("lock", "9999-12"), "'9999-12' is no month: write it as 2026-01"),
         (("ledger", "--account", "6301"), "no '6301': did you mean 6300?"),
         (("ledger", "--to", "/nowhere/x.csv"), "/nowhere/x.csv cannot be written"),
     ],
