@@ -142,6 +142,10 @@ def import_statements(
             {"file": file.name, "format": made.format, "new": made.new, "known": made.known, "rejected": made.rejected,
              "suspected": made.suspected, "tie_out": made.tie_out, "off": made.off}
         )  # fmt: skip
+        if as_json:
+            rows[-1]["rejects"] = [
+                {"line": each.number, "code": each.code, "reason": each.reason} for each in made.rejects
+            ]
         if not as_json:
             if not made.is_new:
                 with asked.of(tenant) as (connection, found):
@@ -154,6 +158,11 @@ def import_statements(
                 )
             for bad in made.rejects[:_SHOWN]:
                 typer.echo(ui.lines(f"{file.name}, line {bad.number}: {bad.code}: {bad.reason}"), err=True)
+            if more := made.rejects[_SHOWN:]:
+                typer.echo(
+                    ui.lines(f"{file.name}: {len(more):,} more lines were rejected; --json names all"),
+                    err=True,
+                )
             for problem in made.problems[:_SHOWN]:
                 typer.echo(ui.lines(f"{file.name}: {problem}"), err=True)
     ui.emit(rows, as_json, title="Nothing was written." if dry_run else None)

@@ -129,6 +129,12 @@ def set_aside(
             done = aside.set_aside(connection, found.id, ids, why=reason, by=who, at=asked.now(), on=day)
             told = ui.plain(done) | {"lines": len(done.lines)}
     ui.emit(told | ({"told_by_another_statement": others} if file else {}), as_json)
+    if told.get("answered_before") and not as_json:
+        typer.echo(
+            ui.lines(
+                "Lines that were answered before wait for nobody: book them with revenue-os books correct LINE=ACCOUNT."
+            )
+        )
 
 
 def _set_aside(tenant: str, most: int, as_json: bool) -> None:

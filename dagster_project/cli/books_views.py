@@ -77,7 +77,7 @@ def countersigned(row: Any, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "entry": entry(row.entry_id),
         "line": line(row.txn_id),
-        "date": row.post_date,
+        "date": row.entry_date,
         "amount": f"{amount(major(row.amount_minor, row.currency))} {row.currency}",
         "vendor": row.vendor or row.description,
         "approved by": names.get(row.approved_by, row.approved_by),

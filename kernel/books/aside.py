@@ -57,8 +57,9 @@ def set_aside(
     reconcile.hold_matches(connection, tenant_id)
     _refuse_matched(connection, tenant_id, new)
     live = journal.live(connection, tenant_id, new)
+    given = {*new, None}
     for txn_id, entry in live.items():
-        if missing := {entry.source_txn_id, entry.other_id} - {*new, None}:
+        if missing := {entry.source_txn_id, entry.other_id} - given:
             raise RefusedError(
                 f"bank line {txn_id} is booked as a transfer with {missing.pop()}: set both aside, or say first of both where"
                 " they belong (revenue-os books correct)"

@@ -117,6 +117,11 @@ def approve(
     already = labels.newest(connection, tenant_id, ids)
     decided = _decided(connection, tenant_id, [each for each in ids if each not in already])
     for txn_id, account in (seen or {}).items():
+        if txn_id in already and already[txn_id].account != account:
+            raise RefusedError(
+                f"bank line {txn_id} was answered already, with account {already[txn_id].account} and not {account}: correct it, if"
+                " that is wrong"
+            )
         if txn_id in decided and decided[txn_id].proposed_account != account:
             raise RefusedError(
                 f"for bank line {txn_id} account {decided[txn_id].proposed_account} is proposed by now, and not {account}: look at"
@@ -152,7 +157,9 @@ def countersign(
             raise RefusedError(f"entry {each} does not wait for a second person")
         if found[each].approved_by == person:
             raise RefusedError(f"entry {each} was approved by you: ask another approver or owner")
-    _hold_open(connection, tenant_id, {found[each].post_date for each in entry_ids}, at)
+    _hold_open(
+        connection, tenant_id, [(found[each].txn_id, found[each].entry_date) for each in entry_ids], at
+    )
     ledger.post(connection, tenant_id, list(entry_ids), actor=person, at=at)
     return Answered(0, tuple(entry_ids))
 
@@ -209,7 +216,8 @@ def correct(
     elsewhere = {each.txn_id for each in by_source["booked"]}
     made = [_dated(journal.entry(held[each], accounts[each]), on) for each in ids if each not in elsewhere]
     standing = {entry.id: entry for entry in live.values()}.values()
-    days = {each.on for each in made} | {on or entry.entry_date for entry in standing}
+    days = [(each.source_txn_id, each.on) for each in made]
+    days += [(entry.source_txn_id, on or entry.entry_date) for entry in standing]
     _hold_open(connection, tenant_id, days, at)
     for entry in standing:
         if entry.status == "posted":
@@ -322,7 +330,9 @@ def _settle(
         line = held[entry.source_txn_id]
         is_large = autopost.needs_two(line.amount_minor, line.currency, limit)
         (waiting if is_large else posting).append(entry.id)
-    _hold_open(connection, tenant_id, {entry.entry_date for entry in entries.values()}, at)
+    _hold_open(
+        connection, tenant_id, [(each.source_txn_id, each.entry_date) for each in entries.values()], at
+    )
     if entries:
         ledger.approve(connection, tenant_id, list(entries), actor=person, at=at)
     if posting:
@@ -330,10 +340,15 @@ def _settle(
     return tuple(posting), tuple(waiting)
 
 
-def _hold_open(connection: sa.Connection, tenant_id: UUID, days: Collection[date], at: datetime) -> None:
-    if locked := journal.hold_months(connection, tenant_id, days, at=at):
+def _hold_open(
+    connection: sa.Connection, tenant_id: UUID, days: Collection[tuple[UUID, date]], at: datetime
+) -> None:
+    """`days` are those of entries, by the lines that they book."""
+    if locked := journal.hold_months(connection, tenant_id, [day for _, day in days], at=at):
+        lines = sorted({str(txn_id)[:8] for txn_id, day in days if f"{day:%Y-%m}" in locked})
+        told = f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, {lines[0]} the first"
         raise RefusedError(
-            f"month {min(locked)} is locked: correct the line with a day of an open month (revenue-os books correct --on), or"
+            f"month {min(locked)} is locked ({told}): correct the line with a day of an open month (revenue-os books correct --on), or"
             " take the lock back (revenue-os books reopen)"
         )
 

@@ -13,10 +13,17 @@ from books.statement_files
 where tenant_id = :tenant_id and bank_account_id = :bank_account_id and sha256 = :sha256 and mapping_sha256 = :mapping_sha256
 
 -- elsewhere --
--- The name of another account into which the same bytes were imported.
+-- The name of another account into which the same bytes were imported, with a line that nobody set aside.
 select bank.name from books.statement_files as files
 inner join books.bank_accounts as bank on bank.tenant_id = files.tenant_id and bank.id = files.bank_account_id
-where files.tenant_id = :tenant_id and files.sha256 = :sha256 and files.bank_account_id <> :bank_account_id
+where files.tenant_id = :tenant_id and files.sha256 = :sha256 and files.bank_account_id <> :bank_account_id and exists (
+        select from books.transactions as known
+        where known.tenant_id = files.tenant_id and known.bank_account_id = files.bank_account_id
+            and known.post_date between files.first_date and files.last_date and known.first_file_id = files.id
+            and not exists (
+                select from books.set_aside_lines as aside where aside.tenant_id = known.tenant_id and aside.txn_id = known.id
+            )
+    )
 order by files.imported_at
 limit 1
 

@@ -95,7 +95,7 @@ limit :most
 
 -- waiting_for_another --
 -- Approved by one person, above the amount for which two are needed.
-select entries.id as entry_id, entries.source_txn_id as txn_id, entries.approved_by, lines.post_date, lines.amount_minor,
+select entries.id as entry_id, entries.source_txn_id as txn_id, entries.approved_by, entries.entry_date, lines.post_date, lines.amount_minor,
     lines.currency, lines.description, lines.vendor
 from books.journal_entries as entries
 inner join books.transactions as lines on lines.tenant_id = entries.tenant_id and lines.id = entries.source_txn_id

@@ -330,3 +330,28 @@ def test_what_cannot_be_set_aside_is_refused_in_a_sentence(command: Command, wor
     told = command("set-aside", *words)
     assert told.code == 1
     assert why in told.text
+
+
+def test_an_import_names_a_few_lines_that_were_rejected_and_how_many_more(
+    command: Command, books: Deciding, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("Date,Description,Amount\n2026-02-01,a,-1.00\n" + "2026-02-01,b,nothing\n" * 7)
+    told = command("import", path, "--account", "1000")
+    assert (told.text.count("422_INVALID_DATA_FORMAT"), "2 more lines were rejected" in told.text) == (
+        5,
+        True,
+    )
+    path.write_text(path.read_text() + "2026-02-01,c,none\n")
+    (row,) = command("import", path, "--account", "1000", "--json").json
+    assert [each["line"] for each in row["rejects"]] == list(range(3, 11))
+
+
+def test_a_line_that_was_answered_before_is_told_to_wait_for_nobody_when_it_is_taken_back_in(
+    command: Command, books: Deciding
+) -> None:
+    (line,) = books.lines(-1000)
+    command("correct", f"{line}=6400")
+    command("set-aside", line, "--why", "twice")
+    told = command("set-aside", line, "--back", "--why", "it was not")
+    assert "book them with revenue-os books correct" in told.text

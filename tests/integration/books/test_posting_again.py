@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from dagster_project.lib import books as nights
 from kernel import tenancy
-from kernel.books import bulk, labels, logs, review, settings, stages
+from kernel.books import bulk, labels, ledger, logs, review, settings, stages
 from kernel.errors import RefusedError
 from models.books import accounts
 from models.books_lines import transactions
@@ -140,6 +140,34 @@ def test_an_approval_of_what_was_seen_is_refused_when_another_account_is_propose
         books.run(review.approve, [line], by="ann", at=LATER, seen={line: "6300"})
     assert books.entries() == []
     assert books.run(review.approve, [line], by="ann", at=LATER, seen={line: "4000"}).labelled == 1
+
+
+def test_an_approval_of_what_was_seen_is_refused_when_somebody_answered_otherwise_meanwhile(
+    books: Deciding,
+) -> None:
+    (line,) = books.lines(-1000)
+    books.decide([line])
+    books.run(review.correct, {line: "6400"}, by="bob", at=LATER)
+    with pytest.raises(RefusedError, match="was answered already, with account 6400 and not 6300"):
+        books.run(review.approve, [line], by="ann", at=LATER, seen={line: "6300"})
+    assert books.run(review.approve, [line], by="ann", at=LATER, seen={line: "6400"}).already == (line,)
+
+
+def test_the_second_person_signs_an_entry_on_its_own_day_whatever_month_its_line_is_of(
+    books: Deciding,
+) -> None:
+    (line,) = books.lines(-1000)
+    books.decide([line])
+    books.run(review.approve, [line], by="ann", at=LATER)
+    books.run(settings.change, {"four_eyes_above": 5}, author="bob", reason="careful", at=LATER)
+    books.run(ledger.lock, f"{ON:%Y-%m}", actor="bob", at=LATER)
+    with pytest.raises(RefusedError, match=rf"month 2026-02 is locked \(line {str(line)[:8]}\)"):
+        books.run(review.correct, {line: "6400"}, by="ann", at=LATER)
+    done = books.run(review.correct, {line: "6400"}, by="ann", at=LATER, on=date(2026, 3, 1))
+    assert [row.entry_date for row in books.run(review.second_queue)] == [date(2026, 3, 1)]
+    books.run(review.countersign, done.needs_another, by="bob", at=LATER)
+    balances = {"6300": 0, "6400": Decimal("10.00"), "1000": Decimal("-10.00")}
+    assert books.balances() == balances
 
 
 def test_an_approval_by_vendor_books_no_line_that_is_decided_otherwise_meanwhile(

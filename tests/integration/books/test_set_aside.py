@@ -248,8 +248,20 @@ def test_a_statement_that_was_imported_into_a_wrong_account_is_set_aside_and_imp
     assert books.run(reconcile.tie_out, wrong.account_id) == []
     again = right.file(tmp_path / name)
     assert (again.new, made.new) == (2, 2)
-    assert "set those of the other one aside" in str(again.problems[0])
+    assert again.problems == ()
     assert len(books.run(reconcile.tie_out, right.account_id)) == 1
+
+
+def test_the_same_file_in_another_account_is_told_of_until_it_is_set_aside_there(
+    books: Deciding, tmp_path: Path
+) -> None:
+    wrong, right, third = (importer(books, tmp_path) for _ in range(3))
+    wrong.lines("2026-02-03,a,-1.00")
+    (name,) = wrong.rows("select name from books.statement_files where bank_account_id = :account_id")[0]
+    assert "set those of the other one aside" in str(right.file(tmp_path / name).problems[0])
+    for bank in (wrong, right):
+        set_aside(books, *books.run(aside.told_by, bank.account_id, [name])[0])
+    assert third.file(tmp_path / name).problems == ()
 
 
 def test_lines_that_another_statement_told_of_too_stay_until_both_are_named(
