@@ -20,6 +20,8 @@ _UNHELD = re.compile("[\0\ud800-\udfff]")  # what no database holds
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADER_WITHIN = 40  # lines: banks write a few about the account above the table
 _AT_ONCE = 1_000  # rows between two looks at how many there are
+# Characters of a field. The library has a limit of its own, which other readers of the process raise.
+_LONGEST_FIELD = 131_072
 # By what banks call them, the likeliest first.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "post_date": (
@@ -97,6 +99,9 @@ def table(data: bytes, mapping: Mapping, limits: Limits) -> Table:
         try:
             for row in reader:
                 found = len(_fields(row, mapping))
+                if _has_too_long(row):
+                    too_long = too_long or number
+                    break
                 if found > 1 and (best is None or (found, len(row)) > best[:2]):
                     best = (found, len(row), number, row, delimiter)
                 number = reader.line_num + 1
@@ -192,7 +197,8 @@ def _rows(lines: Iterable[str], delimiter: str, limits: Limits) -> list[Row]:
             read = []
         raws = list(islice(to_tell, reader.line_num - begun))
         is_read = not raws
-        if len(read) < len(raws):  # some row has several lines, or cannot be read
+        # Some row has several lines, or cannot be read.
+        if len(read) < len(raws) or max(map(len, raws), default=0) > _LONGEST_FIELD:
             those = list(_one_by_one(raws, delimiter, begun))
             rows += (row for row in those if any(row.cells))
             last = those[-1]
@@ -223,6 +229,8 @@ def _one_by_one(lines: list[str], delimiter: str, begun: int) -> Iterator[Row]:
             return
         end = reader.line_num
         row = Row(begun + begin + 1, cells, "".join(lines[begin:end]))
+        if len(row.raw) > _LONGEST_FIELD and _has_too_long(cells):
+            raise _too_long(row.number, lines[begin])
         if end - begin > 1:
             _refuse_open_quote(row, delimiter)
         yield row
@@ -241,9 +249,13 @@ def _refuse_open_quote(row: Row, delimiter: str) -> None:
         ) from None  # fmt: skip
 
 
+def _has_too_long(cells: list[str]) -> bool:
+    return max(map(len, cells), default=0) > _LONGEST_FIELD
+
+
 def _too_long(number: int, line: str) -> StatementError:
     return StatementError(
-        "422_PARSE_FAILED", f"a field has more than {csv.field_size_limit():,} characters",
+        "422_PARSE_FAILED", f"a field has more than {_LONGEST_FIELD:,} characters",
         "close the quote where the field ends, or correct the delimiter", where=f"line {number}", evidence=shown(line[:1_000]),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_library
 import tracemalloc
 from datetime import date
 
@@ -253,8 +254,14 @@ def test_a_whole_card_number_is_not_kept() -> None:
         ('Date,Description,Amount\n2026-01-05,"a\nb",-1.00\n2026-01-05,' + "x" * 140_000 + ",-1.00\n", 4),
     ],
 )
-def test_a_field_of_a_length_that_none_has_is_refused_with_its_line(text: str, line: int) -> None:
-    problem = refused(text).problem
+@pytest.mark.parametrize("limit", [131_072, 10_000_000])
+def test_a_field_of_a_length_that_none_has_is_refused_with_its_line(text: str, line: int, limit: int) -> None:
+    """Whatever another reader of the process lets the library take."""
+    before = csv_library.field_size_limit(limit)
+    try:
+        problem = refused(text).problem
+    finally:
+        csv_library.field_size_limit(before)
     assert (problem.code, problem.where) == ("422_PARSE_FAILED", f"line {line}")
 
 
