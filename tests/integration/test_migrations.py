@@ -9,13 +9,28 @@ import sqlalchemy as sa
 from alembic import command
 
 from kernel.delivery import keys
-from models import delivery, migrate, usage
+from models import delivery, migrate, rls, usage
 
 
 def test_migrating_twice_changes_nothing(database_url: str) -> None:
     before = migrate.current(database_url)
     migrate.upgrade(database_url)
     assert migrate.current(database_url) == before == migrate.head()
+
+
+def test_a_database_of_an_earlier_release_reads_by_the_rule_of_a_new_one(
+    database_url: str, engine: sa.Engine
+) -> None:
+    query = sa.text("select qual from pg_policies where policyname = 'spine_accounts_service'")
+    with engine.begin() as connection:
+        of_a_new_one = connection.execute(query).scalar_one()
+        before = f"case when {rls.PINNED} is null then true else tenant_id = {rls.PINNED} end"
+        connection.exec_driver_sql(f"alter policy spine_accounts_service on spine.accounts using ({before})")
+        assert connection.execute(query).scalar_one() != of_a_new_one
+    command.stamp(migrate.config(database_url), "0027")
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(query).scalar_one() == of_a_new_one
 
 
 def test_the_tables_in_code_are_the_tables_in_the_database(database_url: str) -> None:
