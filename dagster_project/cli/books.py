@@ -1,6 +1,6 @@
-"""`revenue-os books`: accounts, statements that come in, what is decided of their lines and what people say of it.
+"""`revenue-os books`: accounts, what is decided of bank lines and what people say of it.
 
-What stands of statements beside the books is in `books_statements`, the ledger with its files in `books_ledger`, what is learnt
+Statements that come in, and what stands of them beside the books, are in `books_statements`, the ledger with its files in `books_ledger`, what is learnt
 and how far a tenant has come in `books_learning`, what is on trial and what it costs in `books_watch`.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -51,7 +50,6 @@ app.add_typer(books_learning.rules, name="rules", rich_help_panel="Automation")
 
 _Line = Annotated[str, typer.Argument(metavar="LINE", help="Id of a bank line, or its beginning.")]
 _Most = Annotated[int, typer.Option(help="Show at most so many.", min=1)]
-_SHOWN = 5
 _COUNTED = ("reasons", "held_back", "language_model")
 
 
@@ -108,64 +106,7 @@ def chart_of_accounts(
     ui.emit(rows, as_json, title=f"Chart of accounts of {found.name}")
 
 
-@app.command("import")
-def import_statements(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV, OFX, QFX, CAMT.053 or MT940.")],
-    account: Annotated[str, typer.Option(help="Which bank account they are of: its name.")],
-    tenant: asked.Tenant,
-    mapping: Annotated[Path | None, typer.Option(help="How the files are read, where they do not say it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would do; nothing is written.")] = False,
-    user: asked.As = "",
-    as_json: ui.Json = False,
-) -> None:  # fmt: skip
-    """Import statements. The same file again changes nothing; bad lines are told and do not stop the rest."""
-    from kernel.books import accounts
-    from kernel.books.ingest import importing
-    from kernel.books.ingest import mapping as mappings
-    from kernel.books.ingest.statement import StatementError
-
-    given = mappings.load(mapping) if mapping else None
-    engine = ui.connect()
-    with asked.of(tenant) as (connection, found):
-        who = asked.speaker(connection, found.id, user, asked.ANYBODY)
-        account_id = accounts.bank(connection, found.id, account)
-    rows: list[dict[str, Any]] = []
-    made_of_each = importing.import_files(
-        engine, found.id, account_id, files, actor=who, at=asked.now(), mapping=given, dry_run=dry_run
-    )
-    for file in files:
-        try:
-            made = next(made_of_each)
-        except StatementError as error:  # of several files people have to know which
-            ui.fail(f"{file.name}: {error}")
-        rows.append(
-            {"file": file.name, "format": made.format, "new": made.new, "known": made.known, "rejected": made.rejected,
-             "suspected": made.suspected, "tie_out": made.tie_out, "off": made.off}
-        )  # fmt: skip
-        if as_json:
-            rows[-1]["rejects"] = [
-                {"line": each.number, "code": each.code, "reason": each.reason} for each in made.rejects
-            ]
-        if not as_json:
-            if not made.is_new:
-                with asked.of(tenant) as (connection, found):
-                    before = accounts.imported_at(connection, found.id, made.file_id)
-                typer.echo(
-                    ui.lines(
-                        f"{file.name}: the same bytes were imported before, on {before:%Y-%m-%d %H:%M} UTC: nothing was changed"
-                    ),
-                    err=True,
-                )
-            for bad in made.rejects[:_SHOWN]:
-                typer.echo(ui.lines(f"{file.name}, line {bad.number}: {bad.code}: {bad.reason}"), err=True)
-            if more := made.rejects[_SHOWN:]:
-                typer.echo(
-                    ui.lines(f"{file.name}: {len(more):,} more lines were rejected; --json names all"),
-                    err=True,
-                )
-            for problem in made.problems[:_SHOWN]:
-                typer.echo(ui.lines(f"{file.name}: {problem}"), err=True)
-    ui.emit(rows, as_json, title="Nothing was written." if dry_run else None)
+app.command("import")(books_statements.import_statements)
 
 
 @app.command("decide")

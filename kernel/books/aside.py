@@ -57,22 +57,12 @@ def set_aside(
     reconcile.hold_matches(connection, tenant_id)
     _refuse_matched(connection, tenant_id, new)
     live = journal.live(connection, tenant_id, new)
-    given = {*new, None}
-    for txn_id, entry in live.items():
-        if missing := {entry.source_txn_id, entry.other_id} - given:
-            raise RefusedError(
-                f"bank line {txn_id} is booked as a transfer with {missing.pop()}: set both aside, or say first of both where"
-                " they belong (revenue-os books correct)"
-            )
+    journal.refuse_halves(live, set(new))
     entries = {entry.id: entry for entry in live.values()}.values()
     posted = [entry for entry in entries if entry.status == "posted"]
     rejected = [entry.id for entry in entries if entry.status != "posted"]
-    days = {on or entry.entry_date for entry in posted}
-    if locked := journal.hold_months(connection, tenant_id, days, at=at):
-        raise RefusedError(
-            f"month {min(locked)} is locked: name a day of an open month with --on, or take the lock back (revenue-os books"
-            " reopen)"
-        )
+    days = [(entry.source_txn_id, on or entry.entry_date) for entry in posted]
+    journal.hold_open(connection, tenant_id, days, at=at)
     for entry in posted:
         day = on or entry.entry_date
         ledger.reverse(connection, tenant_id, entry.id, on=day, actor=person, at=at, reason="set aside")

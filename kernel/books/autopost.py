@@ -42,10 +42,6 @@ class Facts:
     has_rule_conflict: bool
 
 
-# Why a line that passed is left to people.
-TWO_PEOPLE = "the amount is above that for which two people are needed"
-
-
 def needs_two(amount_minor: int, currency: str, four_eyes_above: Decimal | None) -> bool:
     """Whether two people are to approve an entry of this amount."""
     return four_eyes_above is not None and major(abs(amount_minor), currency) > four_eyes_above

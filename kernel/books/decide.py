@@ -168,7 +168,7 @@ def judge(
             ),
             known.accounts_in_use,
         )  # fmt: skip
-        held_back = _held_back(tenant_id, line, known) if known.may_post and not failing else None
+        held_back = known.held_back(tenant_id, line) if known.may_post and not failing else None
         posts = known.may_post and not failing and held_back is None
         is_audited = posts and autopost.is_drawn("audit", tenant_id, line.id, given.audit_percent)
         verdict = "review" if failing else "posted" if posts else "would_post"
@@ -176,18 +176,6 @@ def judge(
             Judged(line, score, rule, sure, memory, unusual, side, failing, verdict, is_audited, held_back)
         )
     return made
-
-
-def _held_back(tenant_id: UUID, line: BankLine, known: Known) -> str | None:
-    """Why a line that passed every gate is still left to a person, where lines are posted."""
-    month = f"{line.on:%Y-%m}"
-    if month in known.locked_months:
-        return f"month {month} is locked"
-    if not autopost.is_drawn("autopost", tenant_id, line.id, known.canary_percent):
-        return f"{known.canary_percent} % of lines are posted so far"
-    if autopost.needs_two(line.amount_minor, line.currency, known.held.settings.four_eyes_above):
-        return autopost.TWO_PEOPLE
-    return None
 
 
 def _row(

@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from kernel import tenancy
-from kernel.books import anomaly, canary, certificate, plans, settings, stages
+from kernel.books import anomaly, autopost, canary, certificate, plans, settings, stages
 from kernel.books.anomaly import Usual
 from kernel.books.autopost import Memory
 from kernel.books.contract import BankLine
@@ -45,6 +45,17 @@ class Known:
 
     def memory_of(self, line: BankLine) -> Memory:
         return self.memory.get((line.vendor, line.amount_minor < 0), _NO_MEMORY)
+
+    def held_back(self, tenant_id: UUID, line: BankLine) -> str | None:
+        """Why a line that passed every gate is still left to people, where lines are posted."""
+        month = f"{line.on:%Y-%m}"
+        if month in self.locked_months:
+            return f"month {month} is locked"
+        if not autopost.is_drawn("autopost", tenant_id, line.id, self.canary_percent):
+            return f"{self.canary_percent} % of lines are posted so far"
+        if autopost.needs_two(line.amount_minor, line.currency, self.held.settings.four_eyes_above):
+            return "the amount is above that for which two people are needed"
+        return None
 
     def unusual(self, line: BankLine) -> anomaly.Unusual | None:
         usual = self.usual.get((line.vendor, line.amount_minor < 0, line.currency))

@@ -7,7 +7,7 @@ of a transfer. What people decide stands in `review`, how entries are kept in `l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,17 +18,15 @@ import sqlalchemy as sa
 from kernel import tenancy
 from kernel.books import (
     autopost,
-    canary,
     facts,
     ledger,
     llm_budget,
     people,
     plans,
-    settings,
     stages,
     transfers,
 )
-from kernel.books.contract import Reason
+from kernel.books.contract import BankLine, Reason
 from kernel.books.holding import hold
 from kernel.books.ledger import Entry, Line
 from kernel.errors import RefusedError
@@ -59,7 +57,7 @@ def book(connection: sa.Connection, tenant_id: UUID, *, at: datetime) -> Booked:
     hold(connection, tenant_id)
     stage = stages.current(connection, tenant_id, at=at)
     proposed = propose(connection, tenant_id, at=at)
-    posting, held_back = _posting(connection, tenant_id, proposed, stage, at)
+    posting, held_back = _posting(connection, tenant_id, proposed, at)
     if posting:
         actor = f"{people.AUTOPOST}{stage.number}"
         ledger.approve(connection, tenant_id, posting, actor=actor, at=at)
@@ -120,7 +118,7 @@ def _wanted(rows: Sequence[sa.Row[Any]]) -> dict[UUID, tuple[str, UUID | None]]:
 
 
 def _posting(
-    connection: sa.Connection, tenant_id: UUID, proposed: Proposed, stage: stages.Current, at: datetime
+    connection: sa.Connection, tenant_id: UUID, proposed: Proposed, at: datetime
 ) -> tuple[list[UUID], dict[str, int]]:
     """Entries of lines that passed when they were decided and may still be posted, and how often one may not for which
     reason.
@@ -128,53 +126,38 @@ def _posting(
     passed = [row for row in proposed.rows if row.verdict == "posted" and row.txn_id in proposed.entry_of]
     if not passed:
         return [], {}
-    given = settings.current(connection, tenant_id).settings
-    percent = canary.autopost_percent(connection, tenant_id, since=stage.since)
-    locked = set(connection.scalars(statements("books_decide")["locked_months"], {"tenant_id": tenant_id}))
+    lines = {line.id: line for line in transfers.read(connection, tenant_id, [row.txn_id for row in passed])}
+    known = facts.read(connection, tenant_id, list(lines.values()), at=at)
+    is_fallen_back = llm_budget.is_fallen_back(connection, tenant_id, at=at)
     found, reasons = [], Counter()
     for row in passed:
-        month = f"{row.post_date:%Y-%m}"
-        if stage.stage != "P3" or not given.autopost_requested:
+        line = lines[row.txn_id]
+        if not known.may_post:
             reasons["the tenant is not in P3"] += 1
-        elif row.decided_at < stage.since:
+        elif row.decided_at < known.stage.since:
             reasons["decided under another approval"] += 1
-        elif month in locked:
-            reasons[f"month {month} is locked"] += 1
-        elif not autopost.is_drawn("autopost", tenant_id, row.txn_id, percent):
-            reasons[f"{percent} % of lines are posted so far"] += 1
-        elif autopost.needs_two(row.amount_minor, row.currency, given.four_eyes_above):
-            reasons[autopost.TWO_PEOPLE] += 1
+        elif why := known.held_back(tenant_id, line):
+            reasons[why] += 1
+        elif failing := _failing(row, line, known, is_fallen_back):
+            reasons[f"passed when decided, {failing[0]} by now"] += 1
         else:
-            found.append(row)
-    failing = _failing(connection, tenant_id, found, at)
-    reasons.update(
-        f"passed when decided, {failing[row.txn_id]} by now" for row in found if row.txn_id in failing
-    )
-    return [proposed.entry_of[row.txn_id] for row in found if row.txn_id not in failing], dict(reasons)
+            found.append(proposed.entry_of[row.txn_id])
+    return found, dict(reasons)
 
 
 def _failing(
-    connection: sa.Connection, tenant_id: UUID, rows: Sequence[sa.Row[Any]], at: datetime
-) -> dict[UUID, Reason]:
-    """The first gate that holds no more, of lines that passed all when they were decided: certificates end, budgets are used
-    up, people answer otherwise. What another model or ruleset would say is for the next decision to tell.
+    row: sa.Row[Any], line: BankLine, known: facts.Known, is_fallen_back: bool
+) -> tuple[Reason, ...]:
+    """The gates that hold no more, of a line that passed all when it was decided: certificates end, budgets are used up,
+    people answer otherwise. What another model or ruleset would say is for the next decision to tell.
     """
-    if not rows:
-        return {}
-    lines = {line.id: line for line in transfers.read(connection, tenant_id, [row.txn_id for row in rows])}
-    known = facts.read(connection, tenant_id, list(lines.values()), at=at)
-    is_fallen_back = llm_budget.is_fallen_back(connection, tenant_id, at=at)
-    failing = {
-        row.txn_id: autopost.failures(
-            autopost.Facts(
-                row.proposed_account, row.bank_code, float(row.calibrated_p), known.threshold, known.memory_of(lines[row.txn_id]),
-                known.held.settings.coldstart_min_labels, is_fallen_back, known.unusual(lines[row.txn_id]) is not None, False,
-            ),
-            known.accounts_in_use,
-        )
-        for row in rows
-    }  # fmt: skip
-    return {txn_id: each[0] for txn_id, each in failing.items() if each}
+    return autopost.failures(
+        autopost.Facts(
+            row.proposed_account, row.bank_code, float(row.calibrated_p), known.threshold, known.memory_of(line),
+            known.held.settings.coldstart_min_labels, is_fallen_back, known.unusual(line) is not None, False,
+        ),
+        known.accounts_in_use,
+    )  # fmt: skip
 
 
 def entry(line: Any, account: str) -> Entry:
@@ -200,6 +183,29 @@ def hold_months(
     )
     held = _execute(connection, "hold_months", tenant_id, months=months)
     return {row.year_month for row in held if row.state == "LOCKED"}
+
+
+def hold_open(
+    connection: sa.Connection, tenant_id: UUID, days: Collection[tuple[UUID, date]], *, at: datetime
+) -> None:
+    """As `hold_months`, of entries' days by the lines that they book. Raises RefusedError where one is in a locked month."""
+    if locked := hold_months(connection, tenant_id, [day for _, day in days], at=at):
+        lines = sorted({str(txn_id)[:8] for txn_id, day in days if f"{day:%Y-%m}" in locked})
+        told = f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, {lines[0]} the first"
+        raise RefusedError(
+            f"month {min(locked)} is locked ({told}): give a day of an open month (--on of revenue-os books correct or set-aside),"
+            " or take the lock back (revenue-os books reopen)"
+        )
+
+
+def refuse_halves(live: Mapping[UUID, Any], given: Set[UUID]) -> None:
+    """Raises RefusedError for one line of a transfer that is booked, where the other one is not given too."""
+    for txn_id, entry in live.items():
+        if other := {entry.source_txn_id, entry.other_id} - given - {None}:
+            raise RefusedError(
+                f"bank line {txn_id} is booked as a transfer with {other.pop()}: give both, or say first of both where they belong"
+                " (revenue-os books correct)"
+            )
 
 
 def refuse_day(on: date | None, lines: Collection[date], at: datetime) -> None:

@@ -12,7 +12,7 @@ from models.books_learning import decisions
 
 
 def broken(connection: sa.Connection, tenant_id: UUID) -> list[str]:
-    """In words, the first row of each log that does not follow; nothing where all do. Some 10,000 rows a second are asked."""
+    """In words, the first row of each log that does not follow; nothing where all do."""
     tenancy.service(connection, tenant_id)
     found = {table.fullname: chain.broken(connection, table, tenant_id) for table in (decisions, books_audit)}
     return [

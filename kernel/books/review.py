@@ -6,7 +6,7 @@ A line is labelled once by an approval; whoever changes their mind corrects it. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -157,8 +157,8 @@ def countersign(
             raise RefusedError(f"entry {each} does not wait for a second person")
         if found[each].approved_by == person:
             raise RefusedError(f"entry {each} was approved by you: ask another approver or owner")
-    _hold_open(
-        connection, tenant_id, [(found[each].txn_id, found[each].entry_date) for each in entry_ids], at
+    journal.hold_open(
+        connection, tenant_id, [(found[each].txn_id, found[each].entry_date) for each in entry_ids], at=at
     )
     ledger.post(connection, tenant_id, list(entry_ids), actor=person, at=at)
     return Answered(0, tuple(entry_ids))
@@ -201,11 +201,7 @@ def correct(
             raise RefusedError(
                 f"account {account} is the one that the statement is of: name where the money went"
             )
-        lines = {live[txn_id].source_txn_id, live[txn_id].other_id} if txn_id in live else set()
-        if missing := lines - accounts.keys() - {None}:
-            raise RefusedError(
-                f"bank line {txn_id} is booked as a transfer with {missing.pop()}: say of both where they belong"
-            )
+    journal.refuse_halves(live, accounts.keys())
     by_source: dict[Source, list[Label]] = defaultdict(list)
     for txn_id, account in accounts.items():
         source = _source_of_correction(said.get(txn_id), decided.get(txn_id), live.get(txn_id))
@@ -218,7 +214,7 @@ def correct(
     standing = {entry.id: entry for entry in live.values()}.values()
     days = [(each.source_txn_id, each.on) for each in made]
     days += [(entry.source_txn_id, on or entry.entry_date) for entry in standing]
-    _hold_open(connection, tenant_id, days, at)
+    journal.hold_open(connection, tenant_id, days, at=at)
     for entry in standing:
         if entry.status == "posted":
             day = on or entry.entry_date
@@ -330,27 +326,14 @@ def _settle(
         line = held[entry.source_txn_id]
         is_large = autopost.needs_two(line.amount_minor, line.currency, limit)
         (waiting if is_large else posting).append(entry.id)
-    _hold_open(
-        connection, tenant_id, [(each.source_txn_id, each.entry_date) for each in entries.values()], at
+    journal.hold_open(
+        connection, tenant_id, [(each.source_txn_id, each.entry_date) for each in entries.values()], at=at
     )
     if entries:
         ledger.approve(connection, tenant_id, list(entries), actor=person, at=at)
     if posting:
         ledger.post(connection, tenant_id, posting, actor=person, at=at)
     return tuple(posting), tuple(waiting)
-
-
-def _hold_open(
-    connection: sa.Connection, tenant_id: UUID, days: Collection[tuple[UUID, date]], at: datetime
-) -> None:
-    """`days` are those of entries, by the lines that they book."""
-    if locked := journal.hold_months(connection, tenant_id, [day for _, day in days], at=at):
-        lines = sorted({str(txn_id)[:8] for txn_id, day in days if f"{day:%Y-%m}" in locked})
-        told = f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, {lines[0]} the first"
-        raise RefusedError(
-            f"month {min(locked)} is locked ({told}): correct the line with a day of an open month (revenue-os books correct --on), or"
-            " take the lock back (revenue-os books reopen)"
-        )
 
 
 def _decided(connection: sa.Connection, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, sa.Row[Any]]:

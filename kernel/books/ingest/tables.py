@@ -98,10 +98,10 @@ def table(data: bytes, mapping: Mapping, limits: Limits) -> Table:
         reader, number = csv.reader(lines, delimiter=delimiter), 1
         try:
             for row in reader:
-                found = len(_fields(row, mapping))
                 if _has_too_long(row):
                     too_long = too_long or number
                     break
+                found = len(_fields(row, mapping))
                 if found > 1 and (best is None or (found, len(row)) > best[:2]):
                     best = (found, len(row), number, row, delimiter)
                 number = reader.line_num + 1

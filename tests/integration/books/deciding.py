@@ -169,3 +169,11 @@ def deciding(engine: sa.Engine) -> Deciding:
             }  # fmt: skip
             connection.execute(bank_accounts.insert().values(row))
     return Deciding(engine, made.tenant_id, people, bank_ids)
+
+
+def certified(engine: sa.Engine) -> Deciding:
+    """One whose vendor people have answered for before, under a certificate that holds."""
+    made = deciding(engine)
+    made.known()
+    made.certify()
+    return made

@@ -13,17 +13,14 @@ from kernel.books import canary, labels
 from kernel.books.contract import Scored
 from kernel.books.labels import Label
 from kernel.errors import RefusedError
-from tests.integration.books.deciding import AT, Deciding, deciding
+from tests.integration.books.deciding import AT, Deciding, certified
 
 LATER = AT + timedelta(hours=3)
 
 
 @pytest.fixture
 def books(books_engine: sa.Engine) -> Deciding:
-    made = deciding(books_engine)
-    made.known()
-    made.certify()
-    return made
+    return certified(books_engine)
 
 
 def start(books: Deciding, kind: canary.Kind = "model") -> canary.Canary:

@@ -13,15 +13,12 @@ from kernel import chain, tenancy
 from kernel.books import review, settings
 from kernel.books.contract import REASONS
 from models.books_learning import decisions
-from tests.integration.books.deciding import AT, ON, Deciding, deciding, scored
+from tests.integration.books.deciding import AT, ON, Deciding, certified, deciding, scored
 
 
 @pytest.fixture
 def books(books_engine: sa.Engine) -> Deciding:
-    made = deciding(books_engine)
-    made.known()
-    made.certify()
-    return made
+    return certified(books_engine)
 
 
 def test_a_line_that_passes_every_gate_would_be_posted_by_a_tenant_in_the_shadow(books: Deciding) -> None:

@@ -19,17 +19,14 @@ from kernel.errors import RefusedError
 from models.books import accounts
 from models.books_lines import transactions
 from models.books_release import llm_months
-from tests.integration.books.deciding import AT, ON, Deciding, deciding
+from tests.integration.books.deciding import AT, ON, Deciding, certified
 
 LATER = AT + timedelta(minutes=5)
 
 
 @pytest.fixture
 def books(books_engine: sa.Engine) -> Deciding:
-    made = deciding(books_engine)
-    made.known()
-    made.certify()
-    return made
+    return certified(books_engine)
 
 
 @pytest.fixture

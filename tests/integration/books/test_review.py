@@ -14,15 +14,12 @@ import sqlalchemy as sa
 
 from kernel.books import bulk, journal, labels, ledger, review, settings, stages
 from kernel.errors import RefusedError
-from tests.integration.books.deciding import AT, ON, Deciding, deciding
+from tests.integration.books.deciding import AT, ON, Deciding, certified
 
 
 @pytest.fixture
 def books(books_engine: sa.Engine) -> Deciding:
-    made = deciding(books_engine)
-    made.known()
-    made.certify()
-    return made
+    return certified(books_engine)
 
 
 def waiting(books: Deciding, **given: Any) -> list[UUID]:

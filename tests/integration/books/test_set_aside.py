@@ -17,7 +17,7 @@ from kernel.books import aside, ledger, metrics, reconcile, review, settings
 from kernel.books.llm_budget import Caps
 from kernel.errors import RefusedError
 from models.books import books_audit
-from tests.integration.books.deciding import AT, ON, Deciding, deciding
+from tests.integration.books.deciding import AT, ON, Deciding, certified
 from tests.integration.books.importing import importer
 
 LATER = AT + timedelta(hours=2)
@@ -25,10 +25,7 @@ LATER = AT + timedelta(hours=2)
 
 @pytest.fixture
 def books(books_engine: sa.Engine) -> Deciding:
-    made = deciding(books_engine)
-    made.known()
-    made.certify()
-    return made
+    return certified(books_engine)
 
 
 def waiting(books: Deciding, *amounts: int) -> list[UUID]:
@@ -81,7 +78,9 @@ def test_what_was_posted_is_reversed_and_stands_for_nothing(books: Deciding) -> 
 def test_in_a_locked_month_the_reversal_lies_in_another(books: Deciding) -> None:
     (line,) = posted(books, -1000)
     books.run(ledger.lock, "2026-02", actor="ann", at=AT)
-    with pytest.raises(RefusedError, match="month 2026-02 is locked: name a day of an open month with --on"):
+    with pytest.raises(
+        RefusedError, match=r"month 2026-02 is locked \(line .{8}\): give a day of an open month"
+    ):
         set_aside(books, line)
     assert set_aside(books, line, on=date(2026, 3, 1)).reversed == 1
     with pytest.raises(RefusedError, match="has not come yet"):
@@ -135,7 +134,7 @@ def test_of_a_transfer_both_lines_are_set_aside_or_none(books: Deciding) -> None
     books.decide(paid + came)
     books.book()
     books.run(review.approve, paid, by="ann", at=AT)
-    with pytest.raises(RefusedError, match=r"is booked as a transfer with .*: set both aside"):
+    with pytest.raises(RefusedError, match=r"is booked as a transfer with .*: give both"):
         set_aside(books, *came)
     assert set_aside(books, *paid, *came) == aside.SetAside(
         tuple(sorted(paid + came, key=str)), reversed=1, rejected=0, already=0
